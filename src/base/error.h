@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace amalgam {
@@ -27,5 +28,9 @@ void check(bool condition, fmt::format_string<Arguments...> format, Arguments&&.
 
 /// "No such file or directory" for errno values.
 std::string errno_text(int error);
+
+/// Text from a file, safe to show: control characters and bytes that are not UTF-8 become \xNN, and what is longer than
+/// `limit` bytes is cut and ends with "...".
+std::string printable(std::string_view text, size_t limit = 1000);
 
 }  // namespace amalgam

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/base/files.h"
@@ -34,9 +35,19 @@ struct Checkpoint {
 };
 
 /// Opens a folder (single file, or sharded with index, any shard names) or one .safetensors file and checks it whole:
-/// headers, index against files, no tensor twice. Quantised checkpoints are refused, naming the tensors or config
-/// entries that show it. Throws Error that begins with the path.
-Checkpoint open_checkpoint(Files& files, const std::string& path);
+/// headers, index against files, no tensor twice. Throws Error that begins with the path. Quantised checkpoints are
+/// refused, unless `refuse` is false. Names in `files` are never outside of the folder, except through symbolic links.
+/// A single file stands alone: the config.json beside it is not read.
+Checkpoint open_checkpoint(Files& files, const std::string& path, bool refuse = true);
+
+/// Throws Error if the checkpoint holds quantised weights (GPTQ, AWQ, bitsandbytes, FP8 or integers with scales, ...),
+/// naming the tensors or config entries that show it. Plain FP8 tensors without scales are not quantised in this sense.
+void refuse_quantised(const Checkpoint& checkpoint);
+
+/// config.json as Hugging Face's Python writes it may hold a bare NaN, Infinity or -Infinity, which is not JSON. This
+/// makes them strings that no config holds by itself, for a JSON parser; restore_nonfinite() undoes it in what is written.
+std::string quote_nonfinite(std::string_view config);
+std::string restore_nonfinite(std::string_view config);
 
 /// Tensor names with an all-digit component: prefix before it (the tower), the number, and the rest.
 struct LayerName {

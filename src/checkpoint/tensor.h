@@ -17,8 +17,11 @@ struct TensorInfo {
     uint64_t begin = 0;          ///< first byte, counted from the start of the file
     uint64_t end = 0;            ///< one past the last byte
 
+    /// A zero anywhere decides first: the other dimensions of an empty tensor may be as large as they like.
     int64_t elements() const {
         int64_t product = 1;
+        for (int64_t dimension : shape)
+            if (dimension == 0) return 0;
         for (int64_t dimension : shape) product *= dimension;
         return product;
     }
