@@ -3,14 +3,26 @@
 # One interface target carries the flags of every target. Bits must not depend on the compiler's mood: no contraction of
 # a * b + c; no trapping math, so that selects become blends (codebases reference, 3.3).
 add_library(amalgam_flags INTERFACE)
-target_include_directories(amalgam_flags INTERFACE $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
-target_compile_options(amalgam_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Werror
-  -ffp-contract=off -fno-trapping-math -fno-math-errno -fopenmp-simd)
+target_include_directories(amalgam_flags INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include/amalgam>)
+target_compile_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:
+  -Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;
+  -ffp-contract=off;-fno-trapping-math;-fno-math-errno;-fopenmp-simd>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # "text" + std::string warns wrongly there (GCC bug 105651).
+  target_compile_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>>)
+endif()
 if(AMALGAM_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${AMALGAM_SANITIZE}")
-  target_compile_options(amalgam_flags INTERFACE -fsanitize=${_sanitizers} -fno-omit-frame-pointer -g -O1)
-  target_link_options(amalgam_flags INTERFACE -fsanitize=${_sanitizers})
+  target_compile_options(amalgam_flags INTERFACE
+    $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g;-O1>)
+  target_link_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${_sanitizers}>)
+endif()
+
+find_program(AMALGAM_CCACHE ccache)
+mark_as_advanced(AMALGAM_CCACHE)
+if(AMALGAM_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${AMALGAM_CCACHE})
 endif()
 
 macro(amalgam_find_packages)
@@ -32,9 +44,85 @@ macro(amalgam_find_packages)
   endif()
 endmacro()
 
+# amalgam_add_folders(base comm ...): those that exist.
+macro(amalgam_add_folders)
+  foreach(_folder ${ARGN})
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${_folder}/CMakeLists.txt)
+      add_subdirectory(${_folder})
+    endif()
+  endforeach()
+endmacro()
+
 # amalgam_library(checkpoint SOURCES a.cc b.cc [PUBLIC targets] [PRIVATE targets])
 function(amalgam_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
   add_library(amalgam_${name} STATIC ${arg_SOURCES})
   target_link_libraries(amalgam_${name} PUBLIC amalgam_flags ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+endfunction()
+
+# What a test needs from its surroundings: MPI as root and on more ranks than cores, and the sanitizers' lists of what
+# is not ours.
+set(_amalgam_suppressions ${PROJECT_SOURCE_DIR}/tests/suppressions)
+set(AMALGAM_TEST_ENVIRONMENT
+  OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none)
+set(_amalgam_timeout_factor 1)
+if(AMALGAM_SANITIZE)
+  set(_amalgam_timeout_factor 5)
+  list(APPEND AMALGAM_TEST_ENVIRONMENT
+    LSAN_OPTIONS=suppressions=${_amalgam_suppressions}/lsan.txt:print_suppressions=0
+    UBSAN_OPTIONS=print_stacktrace=1
+    TSAN_OPTIONS=suppressions=${_amalgam_suppressions}/tsan.txt:ignore_noninstrumented_modules=1:halt_on_error=1)
+endif()
+
+# Labels, time limit and environment of a ctest.
+function(_amalgam_test_properties name timeout processors)
+  math(EXPR timeout "${timeout} * ${_amalgam_timeout_factor}")
+  set_tests_properties(${name} PROPERTIES
+    TIMEOUT ${timeout} PROCESSORS ${processors} LABELS "${ARGN}" ENVIRONMENT "${AMALGAM_TEST_ENVIRONMENT}")
+endfunction()
+
+# amalgam_test(name SOURCES a_test.cc [LIBRARIES amalgam_x] [LABELS unit] [RANKS 1 2 3 4] [TIMEOUT seconds])
+# A GoogleTest program. With RANKS: one ctest for each number of ranks, name_N, with test_communicator() of
+# tests/mpi_main.h. AMALGAM_SOURCE_DIR is the root of the source tree.
+function(amalgam_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS;RANKS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "amalgam_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_definitions(${name} PRIVATE AMALGAM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(arg_RANKS)
+    target_link_libraries(${name} PRIVATE amalgam_flags ${arg_LIBRARIES} amalgam_mpi_main)
+    foreach(_ranks ${arg_RANKS})
+      add_test(NAME ${name}_${_ranks}
+        COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${_ranks} --oversubscribe $<TARGET_FILE:${name}>)
+      _amalgam_test_properties(${name}_${_ranks} ${arg_TIMEOUT} ${_ranks} mpi ${arg_LABELS})
+    endforeach()
+  else()
+    target_link_libraries(${name} PRIVATE amalgam_flags ${arg_LIBRARIES} amalgam_test_main)
+    add_test(NAME ${name} COMMAND ${name})
+    _amalgam_test_properties(${name} ${arg_TIMEOUT} 1 ${arg_LABELS})
+  endif()
+endfunction()
+
+# amalgam_script_test(name COMMAND python3 x.py ... [LABELS unit] [TIMEOUT seconds] [PROCESSORS n])
+# A test in another language, run in the root of the source tree. Exit code 77: skipped.
+function(amalgam_script_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TIMEOUT;PROCESSORS" "COMMAND;LABELS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "amalgam_script_test(${name}): unknown arguments ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  if(NOT arg_PROCESSORS)
+    set(arg_PROCESSORS 1)
+  endif()
+  add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  _amalgam_test_properties(${name} ${arg_TIMEOUT} ${arg_PROCESSORS} ${arg_LABELS})
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
 endfunction()

@@ -1,0 +1,46 @@
+// One rank: every collective is done at once.
+#include "src/comm/communicator.h"
+
+namespace amalgam {
+namespace {
+
+class SelfCommunicator : public Communicator {
+  public:
+    int rank() const override { return 0; }
+    int size() const override { return 1; }
+    int node_size() const override { return 1; }
+    int node_rank() const override { return 0; }
+    void barrier() override {}
+    void all_reduce_sum(std::span<uint64_t>) override {}
+    void all_reduce_sum(std::span<int64_t>) override {}
+    void all_reduce_sum(std::span<uint32_t>) override {}
+    void all_reduce_max(std::span<uint64_t>) override {}
+    void all_reduce_min(std::span<uint64_t>) override {}
+    void exclusive_sum(std::span<uint64_t> values) override {
+        for (uint64_t& value : values) value = 0;
+    }
+    void broadcast(std::span<std::byte>, int root) override { check_rank(root); }
+    std::vector<std::string> gather(const std::string& bytes, int root) override {
+        check_rank(root);
+        return {bytes};
+    }
+    std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
+    void send(std::span<const std::byte>, int, int) override { no_other(); }
+    std::string receive(int, int) override { no_other(); }
+    void receive(std::span<std::byte>, int, int) override { no_other(); }
+    std::unique_ptr<Communicator> range(int first, int last) override {
+        check(first == 0 && last == 1, "ranks [{}, {}) of a group of 1 (a bug in the program)", first, last);
+        return self_communicator();
+    }
+    void set_chunk_bytes(int64_t) override {}
+
+  private:
+    static void check_rank(int rank) { check(rank == 0, "rank {} of a group of 1 (a bug in the program)", rank); }
+    [[noreturn]] static void no_other() { fail("a message to or from another rank in a group of 1 (a bug in the program)"); }
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> self_communicator() { return std::make_unique<SelfCommunicator>(); }
+
+}  // namespace amalgam
