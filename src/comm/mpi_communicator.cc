@@ -11,7 +11,16 @@
 #include <cstdlib>
 #include <numeric>
 
-#include "src/base/log.h"
+#if defined(__SANITIZE_ADDRESS__)
+#define AMALGAM_LEAK_CHECK 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define AMALGAM_LEAK_CHECK 1
+#endif
+#endif
+#ifdef AMALGAM_LEAK_CHECK
+#include <sanitizer/lsan_interface.h>
+#endif
 
 namespace amalgam {
 namespace {
@@ -269,7 +278,13 @@ void start() {
           "this MPI library does not let threads call it in turn (MPI_THREAD_SERIALIZED): use one built with threads");
 }
 
-void stop() noexcept { MPI_Finalize(); }
+void stop() noexcept {
+#ifdef AMALGAM_LEAK_CHECK
+    // Later, the library's own leaks would have no names: MPI_Finalize unloads its parts.
+    __lsan_do_leak_check();
+#endif
+    MPI_Finalize();
+}
 
 std::unique_ptr<Communicator> world() {
     int rank = 0, size = 1;
