@@ -1,0 +1,112 @@
+// One pass over memory: read the base and every model, sparsify, accumulate a few planes per element, finish, write.
+#pragma once
+#include "kernels/pack.h"
+#include "kernels/sparsify.h"
+
+namespace amalgam {
+
+/// Constants of a fold; what they mean is the fold's business.
+struct FoldConstants {
+    double factor = 1;     ///< lambda, or lambda over a scalar divisor; t of nearswap; epsilon of RAM
+    double divisor = 1;    ///< of a plain average
+    bool normalize = false;  ///< divide by the weight that took part, element by element
+};
+
+/// What a block of a fold saw.
+struct FoldCounts {
+    bool nonfinite_input = false;  ///< NaN or infinity among the elements read
+    int64_t nonfinite_output = 0;
+    int64_t saturated = 0;  ///< cut to the largest finite FP8 number
+};
+
+struct FoldArguments {
+    FoldConstants constants;
+    Operand base;  ///< data is nullptr: the fold sees models, not task vectors
+    const Operand* inputs = nullptr;
+    const FoldModel* models = nullptr;
+    int model_count = 0;
+    int64_t first = 0;  ///< flat index of element 0 of the block
+    int64_t count = 0;
+    void* out = nullptr;
+    Dtype out_dtype = Dtype::f32;
+};
+
+/// `Fold` says what one element does: `planes`, `uses_base`, `add`, `finish`.
+template <class Fold, Sparsifier kind, class T>
+struct FoldPass {
+    FoldArguments arguments;
+    FoldCounts counts{};
+
+    /// The planes of one lane, as a fold sees them.
+    template <int N>
+    struct LaneOf {
+        T (*planes)[N];
+        int lane;
+        AMALGAM_BODY T& operator[](int plane) const { return planes[plane][lane]; }
+    };
+
+    template <int N>
+    AMALGAM_BODY void run() {
+        const Fold fold(arguments.constants);
+        const bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        BitsOf<T> peak[N] = {};
+        for (int64_t at = 0; at < arguments.count; at += N) {
+            int valid = arguments.count - at < N ? int(arguments.count - at) : N;
+            T start[N], result[N];
+            T sums[Fold::planes][N] = {};
+            if constexpr (Fold::uses_base) {
+                load_pack<N>(arguments.base, at, valid, start);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    BitsOf<T> magnitude = magnitude_bits(start[i]);
+                    peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+                }
+            }
+            for (int m = 0; m < arguments.model_count; ++m) {
+                T value[N];
+                load_pack<N>(arguments.inputs[m], at, valid, value);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    BitsOf<T> magnitude = magnitude_bits(value[i]);
+                    peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+                    if constexpr (Fold::uses_base) value[i] = value[i] - start[i];
+                }
+                const FoldModel& model = arguments.models[m];
+                sparsify_pack<kind, N>(model, arguments.first, at, valid, value);
+                const T scale = static_cast<T>(model.scale), weight = static_cast<T>(model.weight);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    fold.add(LaneOf<N>{sums, i}, value[i], scale, weight);
+                }
+            }
+            int bad = 0;
+            AMALGAM_LANES
+            for (int i = 0; i < N; ++i) {
+                T base = T(0);
+                if constexpr (Fold::uses_base) base = start[i];
+                result[i] = fold.finish(base, LaneOf<N>{sums, i});
+            }
+            AMALGAM_LANES
+            for (int i = 0; i < N; ++i) bad += int(!is_finite(result[i]));
+            if (bad) count_output<N>(result, valid);
+            if (eight_bit) count_saturated<N>(result, valid);
+            store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
+        }
+        BitsOf<T> highest = 0;
+        for (int i = 0; i < N; ++i) highest = peak[i] > highest ? peak[i] : highest;
+        counts.nonfinite_input = highest >= infinity_bits<T>;
+    }
+
+  private:
+    template <int N>
+    AMALGAM_BODY void count_output(const T* result, int valid) {
+        for (int i = 0; i < valid; ++i) counts.nonfinite_output += !is_finite(result[i]);
+    }
+    template <int N>
+    AMALGAM_BODY void count_saturated(const T* result, int valid) {
+        for (int i = 0; i < valid; ++i)
+            counts.saturated += saturates(arguments.out_dtype, static_cast<float>(result[i]));
+    }
+};
+
+}  // namespace amalgam

@@ -1,0 +1,177 @@
+// Folds whose mask needs all models of an element at once (SCE), or a value per row (arcee_fusion).
+#pragma once
+#include "kernels/fold_pass.h"
+#include "kernels/key_pass.h"
+
+namespace amalgam {
+
+struct SelectArguments {
+    KeyArguments key;
+    uint64_t low = 0;                 ///< keys below are dropped
+    const double* weights = nullptr;  ///< SCE: of each input
+    void* out = nullptr;
+    Dtype out_dtype = Dtype::f32;
+};
+
+/// Energies of the task vectors where the variance is selected: sum of squares per input, of one block or less.
+template <class T>
+struct EnergyPass {
+    SelectArguments arguments;
+
+    /// energies[m], overwritten; `scratch` holds N lanes per input. Elements that are not finite are left out.
+    template <int N>
+    AMALGAM_BODY void run(double* energies, double* scratch) const {
+        const KeyPass<KeyKind::variance, T> pass{arguments.key};
+        const int inputs = arguments.key.input_count;
+        for (int i = 0; i < inputs * N; ++i) scratch[i] = 0;
+        for (int64_t at = 0; at < arguments.key.count; at += N) {
+            int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
+            T start[N], value[N];
+            uint32_t key[N];
+            load_pack<N>(arguments.key.base, at, valid, start);
+            pass.template keys<N>(0, at, valid, start, key);
+            for (int m = 0; m < inputs; ++m) {
+                load_pack<N>(arguments.key.inputs[m], at, valid, value);
+                double* lanes = scratch + int64_t(m) * N;
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    T delta = value[i] - start[i];
+                    bool keep = (key[i] >= arguments.low) & is_finite(delta);
+                    double kept = keep ? static_cast<double>(delta) : 0.;
+                    lanes[i] += kept * kept;
+                }
+            }
+        }
+        for (int m = 0; m < inputs; ++m) energies[m] = fold_lanes_of<N>(scratch + int64_t(m) * N);
+    }
+
+  private:
+    template <int N>
+    static AMALGAM_BODY double fold_lanes_of(double* lanes) {
+        for (int half = N / 2; half > 0; half /= 2)
+            for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+        return lanes[0];
+    }
+};
+
+/// SCE: keep elements of large variance, elect the sign by plain sums, average those that agree by energy.
+template <class T>
+struct ScePass {
+    SelectArguments arguments;
+    FoldCounts counts{};
+
+    template <int N>
+    AMALGAM_BODY void run() {
+        const KeyPass<KeyKind::variance, T> pass{arguments.key};
+        for (int64_t at = 0; at < arguments.key.count; at += N) {
+            int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
+            T start[N], value[N], total[N] = {}, mass[N] = {}, weight[N] = {};
+            uint32_t key[N];
+            load_pack<N>(arguments.key.base, at, valid, start);
+            pass.template keys<N>(0, at, valid, start, key);
+            for (int m = 0; m < arguments.key.input_count; ++m) {
+                load_pack<N>(arguments.key.inputs[m], at, valid, value);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) total[i] += key[i] >= arguments.low ? T(value[i] - start[i]) : T(0);
+            }
+            for (int m = 0; m < arguments.key.input_count; ++m) {
+                load_pack<N>(arguments.key.inputs[m], at, valid, value);
+                const T share = static_cast<T>(arguments.weights[m]);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    T delta = key[i] >= arguments.low ? T(value[i] - start[i]) : T(0);
+                    bool up = total[i] >= 0;
+                    bool agrees = up ? !(delta <= 0) : !(delta >= 0);  // a NaN takes part
+                    mass[i] += agrees ? share * delta : T(0);
+                    weight[i] += agrees ? share : T(0);
+                }
+            }
+            T result[N];
+            AMALGAM_LANES
+            for (int i = 0; i < N; ++i) {
+                T divisor = weight[i] > T(1e-6) ? weight[i] : T(1e-6);
+                result[i] = start[i] + mass[i] / divisor;
+            }
+            finish_pack<N>(at, valid, result);
+        }
+    }
+
+    template <int N>
+    AMALGAM_BODY void finish_pack(int64_t at, int valid, const T* result) {
+        bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        for (int i = 0; i < valid; ++i) {
+            counts.nonfinite_output += !is_finite(result[i]);
+            if (eight_bit) counts.saturated += saturates(arguments.out_dtype, static_cast<float>(result[i]));
+        }
+        store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
+    }
+};
+
+/// arcee_fusion: the other model's element where its importance reaches the threshold, else the base's.
+template <class T>
+struct FusionPass {
+    SelectArguments arguments;
+    FoldCounts counts{};
+
+    template <int N>
+    AMALGAM_BODY void run() {
+        const KeyPass<KeyKind::importance, T> pass{arguments.key};
+        ScePass<T> writer{arguments};
+        for (int64_t at = 0; at < arguments.key.count; at += N) {
+            int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
+            T start[N], other[N];
+            uint32_t key[N];
+            load_pack<N>(arguments.key.base, at, valid, start);
+            load_pack<N>(arguments.key.inputs[0], at, valid, other);
+            pass.template keys<N>(0, at, valid, start, key);
+            AMALGAM_LANES
+            for (int i = 0; i < N; ++i) other[i] = key[i] >= arguments.low ? other[i] : start[i];
+            writer.template finish_pack<N>(at, valid, other);
+        }
+        counts = writer.counts;
+    }
+};
+
+/// RAM+: how many elements each input changed alone, and how many it shares; exact counts.
+template <class T>
+struct ChangePass {
+    KeyArguments arguments;
+    double epsilon = 0;
+
+    /// shared[m] and unique[m] are added to.
+    template <int N>
+    AMALGAM_BODY void run(int64_t* shared, int64_t* unique) const {
+        const T limit = static_cast<T>(epsilon);
+        for (int64_t at = 0; at < arguments.count; at += N) {
+            int valid = arguments.count - at < N ? int(arguments.count - at) : N;
+            T start[N], value[N];
+            int32_t active[N] = {};
+            load_pack<N>(arguments.base, at, valid, start);
+            for (int m = 0; m < arguments.input_count; ++m) {
+                load_pack<N>(arguments.inputs[m], at, valid, value);
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    T delta = value[i] - start[i];
+                    delta = delta < 0 ? -delta : delta;
+                    active[i] += int32_t(!(delta <= limit));
+                }
+            }
+            for (int m = 0; m < arguments.input_count; ++m) {
+                load_pack<N>(arguments.inputs[m], at, valid, value);
+                int32_t with_others = 0, alone = 0;
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) {
+                    T delta = value[i] - start[i];
+                    delta = delta < 0 ? -delta : delta;
+                    int32_t mine = int32_t(!(delta <= limit));
+                    with_others += mine & int32_t(active[i] > 1);
+                    alone += mine & int32_t(active[i] == 1);
+                }
+                shared[m] += with_others;
+                unique[m] += alone;
+            }
+        }
+    }
+};
+
+}  // namespace amalgam
