@@ -158,8 +158,7 @@ def family(method, base, models, context):
             mix, divisor = np.where(agree, terms, 0).sum(axis=0), (weights * agree).sum(axis=0)
             divisor = np.where(divisor == 0, 1, divisor)
         factors = factor / divisor if normalise else factor
-        merged = base + mix * factors
-        merged[np.isnan(terms).any(axis=0)] = np.nan
+        merged = np.where(np.isnan(terms).any(axis=0), np.nan, base + mix * factors)
         return merged, np.abs(base) + np.abs(terms).sum(axis=0) * np.abs(factors)
 
     if not elects:
@@ -406,6 +405,6 @@ def merge(method, base, models, context):
             result = globals()[method](models, context)
         else:
             result = passthrough(models)
-    if result.scale is None:
-        result.scale = np.abs(result.values)
-    return result
+    as_array = lambda x: None if x is None else np.asarray(x)  # numpy makes numbers of arrays of rank 0
+    scale = np.abs(result.values) if result.scale is None else result.scale
+    return Merged(as_array(result.values), as_array(scale), as_array(result.other))

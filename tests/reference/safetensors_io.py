@@ -63,12 +63,13 @@ class Tensor:
         """float64, exact"""
         if self.dtype in EIGHT_BITS:
             return EIGHT_BITS[self.dtype][self.bits]
+        if self.dtype not in COMPUTED:
+            raise ValueError(f"{self.dtype} is not a floating-point type")
+        flat = self.bits.reshape(-1)
+        if self.dtype == "BF16":
+            flat = flat.astype("<u4") << 16
         with np.errstate(invalid="ignore"):  # numpy warns of signalling NaNs
-            if self.dtype == "BF16":
-                return (self.bits.astype("<u4") << 16).view("<f4").astype("f8")
-            if self.dtype in ("F16", "F32", "F64"):
-                return self.bits.view({"F16": "<f2", "F32": "<f4", "F64": "<f8"}[self.dtype]).astype("f8")
-        raise ValueError(f"{self.dtype} is not a floating-point type")
+            return flat.view({"u2": "<f2", "u4": "<f4", "u8": "<f8"}[flat.dtype.str[1:]]).astype("f8").reshape(self.shape)
 
 
 def quantum(dtype, values):
@@ -99,13 +100,13 @@ def encode(dtype, values):
         table = EIGHT_BITS[dtype][:127 if dtype == "F8_E4M3" else 125]
         codes = np.searchsorted(table, np.where(np.isnan(rounded), 0, np.minimum(np.abs(rounded), table[-1])))
         codes = np.where(np.isnan(rounded), 127, codes) | (np.signbit(rounded) & ~np.isnan(rounded)) * 128
-        return Tensor(dtype, codes.astype("u1"))
+        return Tensor(dtype, np.asarray(codes).astype("u1"))
     with np.errstate(invalid="ignore", over="ignore"):
         if dtype == "BF16":
-            bits = (np.ascontiguousarray(rounded.astype("<f4")).view("<u4") >> 16).astype("<u2")
+            bits = (rounded.reshape(-1).astype("<f4").view("<u4") >> 16).astype("<u2")
         else:
             width = {"F16": "2", "F32": "4", "F64": "8"}[dtype]
-            bits = np.ascontiguousarray(rounded.astype("<f" + width)).view("<u" + width)
+            bits = rounded.reshape(-1).astype("<f" + width).view("<u" + width)
     return Tensor(dtype, bits.reshape(np.shape(values)))
 
 
