@@ -20,7 +20,7 @@ constexpr std::string_view header_start = R"({"__metadata__":{"format":"pt"})";
 bool plain(char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
 
 /// As a JSON string. Nearly every name is plain, and the library's own way takes most of a large layout's time.
-std::string quoted(const std::string& name) {
+std::string json_string(const std::string& name) {
     if (std::all_of(name.begin(), name.end(), plain)) return '"' + name + '"';
     try {
         return nlohmann::json(name).dump();
@@ -111,7 +111,7 @@ OutputLayout layout_output(std::span<const OutputTensor> tensors, uint64_t shard
     for (const OutputTensor& tensor : tensors) {
         check(tensor.name != "__metadata__", "a tensor cannot be called __metadata__: the file format keeps that name");
         check(seen.insert(tensor.name).second, "tensor \"{}\" would be written twice", printable(tensor.name));
-        names.push_back(quoted(tensor.name));
+        names.push_back(json_string(tensor.name));
         layout.places.push_back({0, 0, checked_bytes(tensor)});
         layout.tensor_bytes += layout.places.back().bytes;
         check(layout.tensor_bytes >> 62 == 0, "the output is too large: more than 2^62 bytes up to tensor \"{}\"",
