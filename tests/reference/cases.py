@@ -40,8 +40,11 @@ class Case:
 
 def layer_shapes(layer, tower="model.layers"):
     prefix = f"{tower}.{layer}."
-    return {prefix + "self_attn.q_proj.weight": (HIDDEN, HIDDEN), prefix + "mlp.down_proj.weight": (HIDDEN, 24),
-            prefix + "input_layernorm.weight": (HIDDEN,)}
+    square, up = (HIDDEN, HIDDEN), (24, HIDDEN)
+    return {prefix + "self_attn.q_proj.weight": square, prefix + "self_attn.k_proj.weight": square,
+            prefix + "self_attn.v_proj.weight": square, prefix + "self_attn.o_proj.weight": square,
+            prefix + "mlp.gate_proj.weight": up, prefix + "mlp.up_proj.weight": up, prefix + "mlp.down_proj.weight": up[::-1],
+            prefix + "input_layernorm.weight": (HIDDEN,), prefix + "post_attention_layernorm.weight": (HIDDEN,)}
 
 
 def llama_shapes(layers, vocabulary=VOCABULARY, tied=False):

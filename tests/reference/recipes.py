@@ -1,7 +1,7 @@
 """Random recipes for every method: parameters as numbers, gradients and filter lists at every level, all dtypes."""
 import numpy as np
 
-from cases import Case, Zoo, shapes_for, store
+from cases import Case, Zoo, llama_shapes, shapes_for, store
 from resolve import METHODS
 from oracle import FAMILY
 
@@ -117,16 +117,17 @@ def dtype_picker(rng, kind, which):
     return kind
 
 
-def random_case(method, seed, index):
+def random_case(method, seed, index, inputs=None, output=None, llama=False):
+    """`inputs` and `output`: dtypes, else all in turn; `llama`: only the tensors of a Llama model."""
     rng = np.random.default_rng([seed, index, *method.encode()])
-    inputs = INPUTS[(index + seed) % len(INPUTS)]
-    output = OUTPUTS[(index * 3 + seed) % len(OUTPUTS)]
-    zoo = Zoo(rng, shapes_for(rng, layers=int(rng.integers(1, 5)), big=rng.random() < 0.6))
+    inputs = inputs or INPUTS[(index + seed) % len(INPUTS)]
+    output = output or OUTPUTS[(index * 3 + seed) % len(OUTPUTS)]
+    layers = int(rng.integers(1, 5))
+    zoo = Zoo(rng, llama_shapes(layers) if llama else shapes_for(rng, layers, big=rng.random() < 0.6))
     count = model_count(rng, method)
     values = [zoo.base] + zoo.experts(count)
     if method in ("slerp", "karcher", "multislerp", "arcee_fusion") and rng.random() < 0.5:
         values[-1] = zoo.far()
-    layers = len({n.split(".")[2] for n in zoo.shapes if n.startswith("model.layers")})
     stored = [store(v, dtype_picker(rng, inputs, i), layers, int(rng.integers(1, 4))) for i, v in enumerate(values)]
     models = {f"models/{'base' if i == 0 else 'expert' + str(i)}": m for i, m in enumerate(stored)}
     references = list(models)
