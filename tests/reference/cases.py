@@ -36,6 +36,7 @@ class Case:
     arguments: list = field(default_factory=list)
     skip_on_mismatch: bool = False
     warns: str = ""  # a word the program must print to stderr
+    toml: bool = False  # the recipe is written in the native form, else in mergekit's
 
 
 def layer_shapes(layer, tower="model.layers"):

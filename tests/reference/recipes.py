@@ -154,6 +154,7 @@ def random_case(method, seed, index, inputs=None, output=None, llama=False):
         recipe["dtype"] = "float32"
         recipe["out_dtype"] = output
     case = Case(f"{method}-{seed}-{index}", recipe, models, seed=int(rng.integers(0, 1 << 62)) if flag(rng) else 0)
+    case.toml = bool(rng.random() < 0.3)
     sparsifier = FAMILY.get(method, (None,))[0]
     if sparsifier in ("random", "rows") and rng.random() < 0.3:
         case.paper = True

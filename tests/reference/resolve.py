@@ -220,14 +220,16 @@ class Expected:
 def expected_output(recipe, models, paper=False, seed=0, skip_on_mismatch=False):
     """name -> Expected. `models`: reference -> {tensor name: Tensor}. Raises MergeError if the merge must be refused."""
     method = recipe["merge_method"]
-    gathered = {}
+    gathered, bases = {}, {}
     for task in tasks_of(recipe, models):
+        bases[task.name] = task.base
         gathered[task.name] = gather(recipe, task, models, skip_on_mismatch)
     bands = whole_model_bands(method, gathered) if paper else {}
     wanted = recipe.get("out_dtype") or recipe.get("dtype")
     output = {}
     for name, (base, inputs, options) in gathered.items():
-        donor = base if base is not None else inputs[0][1]
+        listed = [t for s, t, _ in inputs if s.reference == bases[name]]
+        donor = base if base is not None else (listed or [inputs[0][1]])[0]
         if donor.dtype not in COMPUTED:
             everyone = [t for _, t, _ in inputs]
             if any(t.dtype != donor.dtype or not np.array_equal(t.bits, donor.bits) for t in everyone):

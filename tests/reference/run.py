@@ -85,12 +85,23 @@ def judge_config(folder, expected):
     return ""
 
 
+def toml_value(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    return json.dumps(value)
+
+
 def set_up(folder, case):
     os.makedirs(folder)
     for reference, model in case.models.items():
         write_model(os.path.join(folder, reference), model.tensors, model.config, model.shards)
     with open(os.path.join(folder, "recipe.yaml"), "w") as file:
         file.write(small_yaml.dump(case.recipe))
+    rules = {"seed": case.seed, "compat": "paper" if case.paper else "mergekit"} if hasattr(case, "paper") else {}
+    with open(os.path.join(folder, "recipe.toml"), "w") as file:
+        file.write("".join(f"{key} = {toml_value(value)}\n" for key, value in {**case.recipe, **rules}.items()))
 
 
 def run_program(program, folder, arguments, recipe="recipe.yaml", out="merged"):
@@ -108,9 +119,10 @@ def judge_case(program, folder, case, extra):
                                case.skip_on_mismatch)
     set_up(folder, case)
     arguments = list(case.arguments) + extra
-    arguments += ["--set", "compat=paper"] if case.paper else []
-    arguments += ["--set", f"seed={case.seed}"] if case.seed else []
-    run = run_program(program, folder, arguments)
+    if not case.toml:
+        arguments += ["--set", "compat=paper"] if case.paper else []
+        arguments += ["--set", f"seed={case.seed}"] if case.seed else []
+    run = run_program(program, folder, arguments, "recipe.toml" if case.toml else "recipe.yaml")
     if run.returncode:
         return f"exit status {run.returncode}: {last_words(run)}"
     if case.warns and case.warns not in run.stderr:

@@ -93,7 +93,7 @@ def refused_models(b):
     yield Verdict("quantised-gptq", linear, configured, ("gptq", "a"))
     deep = Builder(3)
     yield Verdict("more-layers", ties, {**b.small_models("base a"), "b": store(
-        {**deep.small_values["b"], "model.layers.3.input_layernorm.weight": np.ones(HIDDEN)}, "F32", 4)}, ("model.layers.3", "base"))
+        {**deep.small_values["b"], "model.layers.3.input_layernorm.weight": np.ones(HIDDEN)}, "F32", 4)}, ("model.layers", "b", "4 layers"))
 
 
 def refused_files(b):
