@@ -55,14 +55,16 @@ class DiskFiles : public Files {
         const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
         if (file.value() < 0) fail("{}: cannot be opened ({})", printable(path), errno_text(errno));
         struct stat status {};
-        if (::fstat(file.value(), &status) != 0) fail("{}: cannot be examined ({})", printable(path), errno_text(errno));
+        if (::fstat(file.value(), &status) != 0)
+            fail("{}: cannot be examined ({})", printable(path), errno_text(errno));
         check(S_ISREG(status.st_mode), "{}: is not a regular file", printable(path));
         // Before anything is allocated: a count from a hostile file may be any number.
         const auto size = static_cast<uint64_t>(status.st_size);
         if (first > size || count > size - first) too_short(path, first, count, size);
         std::string bytes(count, '\0');
         for (uint64_t done = 0; done < count;) {
-            const ssize_t step = ::pread(file.value(), bytes.data() + done, count - done, static_cast<off_t>(first + done));
+            const ssize_t step =
+                ::pread(file.value(), bytes.data() + done, count - done, static_cast<off_t>(first + done));
             if (step < 0 && errno == EINTR) continue;
             if (step < 0) fail("{}: cannot be read at byte {} ({})", printable(path), first + done, errno_text(errno));
             if (step == 0) too_short(path, first, count, first + done);
@@ -96,9 +98,10 @@ class DiskFiles : public Files {
 
   private:
     [[noreturn]] static void too_short(const std::string& path, uint64_t first, uint64_t count, uint64_t size) {
-        fail("{}: the file has {} bytes, but {} bytes from byte {} on are needed: it is truncated, or another program "
-             "changes it",
-             printable(path), size, count, first);
+        fail(
+            "{}: the file has {} bytes, but {} bytes from byte {} on are needed: it is truncated, or another program "
+            "changes it",
+            printable(path), size, count, first);
     }
 };
 
@@ -182,7 +185,8 @@ class ReplayFiles : public Files {
     }
 
     std::string read(const std::string& path, uint64_t first, uint64_t count) override {
-        return std::string(answer(question("read", path, first, count), fmt::format("bytes {} to {} of {}", first, first + count, path)));
+        return std::string(answer(question("read", path, first, count),
+                                  fmt::format("bytes {} to {} of {}", first, first + count, path)));
     }
 
     std::vector<std::string> list(const std::string& path) override {
@@ -218,30 +222,35 @@ std::string Files::read_all(const std::string& path, uint64_t limit) {
     check(found.kind != FileKind::missing, "{}: there is no such file", printable(path));
     check(found.kind != FileKind::folder, "{}: is a folder, not a file", printable(path));
     check(found.kind == FileKind::file, "{}: is not a regular file", printable(path));
-    check(found.bytes <= limit, "{}: has {} bytes; more than {} are not read of such a file", printable(path), found.bytes, limit);
+    check(found.bytes <= limit, "{}: has {} bytes; more than {} are not read of such a file", printable(path),
+          found.bytes, limit);
     return read(path, 0, found.bytes);
 }
 
 std::unique_ptr<Files> disk_files() { return std::make_unique<DiskFiles>(); }
 
 FileStatus RecordingFiles::status(const std::string& path) {
-    return remember(answers_, question("status", path), [&] { return source_.status(path); },
-                    [](const FileStatus& answer) { return encode(answer); });
+    return remember(
+        answers_, question("status", path), [&] { return source_.status(path); },
+        [](const FileStatus& answer) { return encode(answer); });
 }
 
 std::string RecordingFiles::read(const std::string& path, uint64_t first, uint64_t count) {
-    return remember(answers_, question("read", path, first, count), [&] { return source_.read(path, first, count); },
-                    [](const std::string& answer) { return answer; });
+    return remember(
+        answers_, question("read", path, first, count), [&] { return source_.read(path, first, count); },
+        [](const std::string& answer) { return answer; });
 }
 
 std::vector<std::string> RecordingFiles::list(const std::string& path) {
-    return remember(answers_, question("list", path), [&] { return source_.list(path); },
-                    [](const std::vector<std::string>& answer) { return encode(answer); });
+    return remember(
+        answers_, question("list", path), [&] { return source_.list(path); },
+        [](const std::vector<std::string>& answer) { return encode(answer); });
 }
 
 std::optional<std::string> RecordingFiles::environment(const std::string& name) {
-    return remember(answers_, question("environment", name), [&] { return source_.environment(name); },
-                    [](const std::optional<std::string>& answer) { return encode(answer); });
+    return remember(
+        answers_, question("environment", name), [&] { return source_.environment(name); },
+        [](const std::optional<std::string>& answer) { return encode(answer); });
 }
 
 std::string RecordingFiles::recording() const {

@@ -26,7 +26,7 @@ std::string inside(const std::string& folder, const std::string& name) {
 
 /// What files to read, and which tensor the index promises in which of them.
 struct Layout {
-    std::vector<std::string> files;                  ///< paths inside the folder
+    std::vector<std::string> files;  ///< paths inside the folder
     std::optional<std::map<std::string, std::string>> index;
     std::vector<std::string> warnings;
 };
@@ -57,24 +57,30 @@ bool is_numbered_shard(const std::string& name) {
         return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.ends_with(suffix); });
     };
     const std::string path = printable(folder);
-    if (has_suffix(".bin") || has_suffix(".pt") ||
-        has_suffix(".pth"))
-        fail("{}: the folder has PyTorch files but no safetensors files; pickled files can run code when they are read, so "
-             "amalgam does not. Convert them first: python3 -c \"from transformers import AutoModelForCausalLM as M; "
-             "M.from_pretrained('{}', torch_dtype='auto').save_pretrained('OUT', safe_serialization=True)\", and copy the "
-             "tokenizer files",
-             path, path);
+    if (has_suffix(".bin") || has_suffix(".pt") || has_suffix(".pth"))
+        fail(
+            "{}: the folder has PyTorch files but no safetensors files; pickled files can run code when they are read, "
+            "so "
+            "amalgam does not. Convert them first: python3 -c \"from transformers import AutoModelForCausalLM as M; "
+            "M.from_pretrained('{}', torch_dtype='auto').save_pretrained('OUT', safe_serialization=True)\", and copy "
+            "the "
+            "tokenizer files",
+            path, path);
     if (has_suffix(".gguf"))
         fail("{}: the folder has GGUF files but no safetensors files; take the original checkpoint instead", path);
-    fail("{}: the folder has no model.safetensors, no {} and no other .safetensors file: it is not a checkpoint, or its download "
-         "is not complete",
-         path, index_name);
+    fail(
+        "{}: the folder has no model.safetensors, no {} and no other .safetensors file: it is not a checkpoint, or its "
+        "download "
+        "is not complete",
+        path, index_name);
 }
 
 [[noreturn]] void fail_adapter(const std::string& folder) {
-    fail("{}: the folder holds a PEFT adapter, not a model: adapters are not merged by this version. Merge it into its base first "
-         "(merge_and_unload() of PEFT) and name the merged folder",
-         printable(folder));
+    fail(
+        "{}: the folder holds a PEFT adapter, not a model: adapters are not merged by this version. Merge it into its "
+        "base first "
+        "(merge_and_unload() of PEFT) and name the merged folder",
+        printable(folder));
 }
 
 /// A folder with neither the usual file nor the usual index: its only safetensors file, whatever it is called.
@@ -82,18 +88,23 @@ Layout find_only_file(Files& files, const std::string& folder) {
     const std::vector<std::string> names = files.list(folder);
     std::vector<std::string> found;
     for (const std::string& name : names)
-        if (name.ends_with(".safetensors") && name != adapter_name && files.status(inside(folder, name)).kind == FileKind::file)
+        if (name.ends_with(".safetensors") && name != adapter_name &&
+            files.status(inside(folder, name)).kind == FileKind::file)
             found.push_back(name);
     const auto has = [&](const char* name) { return std::binary_search(names.begin(), names.end(), name); };
     if (found.empty() && (has("adapter_config.json") || has(adapter_name))) fail_adapter(folder);
     if (found.empty()) fail_no_model(folder, names);
     if (std::any_of(found.begin(), found.end(), is_numbered_shard))
-        fail("{}: the folder has numbered shards like '{}', but no {}, which says what tensor is in which file: download it too",
-             printable(folder), printable(found.front()), index_name);
+        fail(
+            "{}: the folder has numbered shards like '{}', but no {}, which says what tensor is in which file: "
+            "download it too",
+            printable(folder), printable(found.front()), index_name);
     NameList list;
     for (const std::string& name : found) list.add(name);
-    check(found.size() == 1, "{}: the folder has several safetensors files ({}), no model.safetensors and no {}: name the one file "
-          "that is meant", printable(folder), list.text(), index_name);
+    check(found.size() == 1,
+          "{}: the folder has several safetensors files ({}), no model.safetensors and no {}: name the one file "
+          "that is meant",
+          printable(folder), list.text(), index_name);
     return {.files = found, .index = std::nullopt, .warnings = {}};
 }
 
@@ -112,8 +123,10 @@ Layout find_layout(Files& files, const std::string& folder) {
     std::set<std::string> names;
     for (const auto& [tensor, file] : index) names.insert(file);
     if (has_single && !names.contains(single_name))
-        return {{single_name}, std::nullopt,
-                {fmt::format("both {} and {} are there; the first is read, as transformers does", single_name, index_name)}};
+        return {{single_name},
+                std::nullopt,
+                {fmt::format("both {} and {} are there; the first is read, as transformers does", single_name,
+                             index_name)}};
     return {{names.begin(), names.end()}, std::move(index), {}};
 }
 
@@ -142,7 +155,9 @@ void check_once(const Checkpoint& checkpoint) {
     const auto same_name = [](const TensorInfo& a, const TensorInfo& b) { return a.name == b.name; };
     const auto twice = std::adjacent_find(checkpoint.tensors.begin(), checkpoint.tensors.end(), same_name);
     if (twice == checkpoint.tensors.end()) return;
-    const auto file = [&](const TensorInfo& tensor) { return printable(checkpoint.files[static_cast<size_t>(tensor.file)].path); };
+    const auto file = [&](const TensorInfo& tensor) {
+        return printable(checkpoint.files[static_cast<size_t>(tensor.file)].path);
+    };
     fail("{}: tensor '{}' is in two files, {} and {}: which one is right cannot be known", printable(checkpoint.path),
          printable(twice->name), file(twice[0]), file(twice[1]));
 }
@@ -159,16 +174,18 @@ void check_index(const Checkpoint& checkpoint, const Layout& layout) {
         }
         const std::string& found = layout.files[static_cast<size_t>(tensor->file)];
         if (found != file)
-            fail("{}: says that tensor '{}' is in '{}', but it is in '{}': the index does not belong to these files", path,
-                 printable(name), printable(file), printable(found));
+            fail("{}: says that tensor '{}' is in '{}', but it is in '{}': the index does not belong to these files",
+                 path, printable(name), printable(file), printable(found));
     }
     if (!missing.empty())
-        fail("{}: these tensors of the index are in none of its files: {}. The index does not belong to these files", path, missing.text());
+        fail("{}: these tensors of the index are in none of its files: {}. The index does not belong to these files",
+             path, missing.text());
     NameList unlisted;
     for (const TensorInfo& tensor : checkpoint.tensors)
         if (!layout.index->contains(tensor.name)) unlisted.add(tensor.name);
     if (!unlisted.empty())
-        fail("{}: these tensors are in the files but not in the index: {}. The index does not belong to these files", path, unlisted.text());
+        fail("{}: these tensors are in the files but not in the index: {}. The index does not belong to these files",
+             path, unlisted.text());
 }
 
 void check_files_exist(Files& files, const std::string& folder, const Layout& layout) {
@@ -176,13 +193,13 @@ void check_files_exist(Files& files, const std::string& folder, const Layout& la
     for (const std::string& name : layout.files)
         if (files.status(inside(folder, name)).kind == FileKind::missing) missing.add(name);
     if (!missing.empty())
-        fail("{}: files that {} lists are missing: {}. The download is not complete: repeat it", printable(folder), index_name,
-             missing.text());
+        fail("{}: files that {} lists are missing: {}. The download is not complete: repeat it", printable(folder),
+             index_name, missing.text());
 }
 
 void finish_tensors(Checkpoint& checkpoint) {
     std::sort(checkpoint.tensors.begin(), checkpoint.tensors.end(),
-                     [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+              [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
     check_once(checkpoint);
 }
 
@@ -200,7 +217,8 @@ void open_folder(Files& files, Checkpoint& checkpoint) {
 
 const TensorInfo* Checkpoint::find(std::string_view name) const {
     const auto found =
-        std::lower_bound(tensors.begin(), tensors.end(), name, [](const TensorInfo& tensor, std::string_view key) { return tensor.name < key; });
+        std::lower_bound(tensors.begin(), tensors.end(), name,
+                         [](const TensorInfo& tensor, std::string_view key) { return tensor.name < key; });
     return found != tensors.end() && found->name == name ? &*found : nullptr;
 }
 
@@ -213,7 +231,8 @@ Checkpoint open_checkpoint(Files& files, const std::string& path, bool refuse) {
     if (kind == FileKind::folder) {
         open_folder(files, checkpoint);
     } else {
-        if (path.ends_with(".json")) fail("{}: is not a safetensors file; name the folder of the checkpoint instead", printable(path));
+        if (path.ends_with(".json"))
+            fail("{}: is not a safetensors file; name the folder of the checkpoint instead", printable(path));
         add_file(files, checkpoint, path);
         finish_tensors(checkpoint);
     }

@@ -11,9 +11,9 @@
 
 namespace amalgam {
 
-/// Where a model reference points, after looking in the working directory, the recipe's folder and the Hugging Face cache.
-/// `reference` is a path or `org/name[@revision]`. Throws Error naming every place tried, with the download command for
-/// something that looks like a hub name.
+/// Where a model reference points, after looking in the working directory, the recipe's folder and the Hugging Face
+/// cache. `reference` is a path or `org/name[@revision]`. Throws Error naming every place tried, with the download
+/// command for something that looks like a hub name.
 std::string locate_model(Files& files, const std::string& reference, const std::string& recipe_folder);
 
 struct CheckpointFile {
@@ -45,7 +45,8 @@ Checkpoint open_checkpoint(Files& files, const std::string& path, bool refuse = 
 void refuse_quantised(const Checkpoint& checkpoint);
 
 /// config.json as Hugging Face's Python writes it may hold a bare NaN, Infinity or -Infinity, which is not JSON. This
-/// makes them strings that no config holds by itself, for a JSON parser; restore_nonfinite() undoes it in what is written.
+/// makes them strings that no config holds by itself, for a JSON parser; restore_nonfinite() undoes it in what is
+/// written.
 std::string quote_nonfinite(std::string_view config);
 std::string restore_nonfinite(std::string_view config);
 

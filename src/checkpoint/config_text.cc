@@ -30,8 +30,10 @@ std::string quote_nonfinite(std::string_view config) {
             continue;
         }
         result += c;
-        if (in_string && c == '\\' && i + 1 < config.size()) result += config[++i];
-        else if (c == '"') in_string = !in_string;
+        if (in_string && c == '\\' && i + 1 < config.size())
+            result += config[++i];
+        else if (c == '"')
+            in_string = !in_string;
     }
     return result;
 }

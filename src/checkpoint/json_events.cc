@@ -34,7 +34,8 @@ class Adapter {
     }
     // 2.0 and 2e0 arrive here, and integers that 64 bits do not hold.
     bool number_float(Json::number_float_t, const std::string& text) {
-        events_.other(text.find_first_of(".eE") == std::string::npos ? "a number beyond 64 bits" : "a number with a point or exponent");
+        events_.other(text.find_first_of(".eE") == std::string::npos ? "a number beyond 64 bits"
+                                                                     : "a number with a point or exponent");
         return true;
     }
     bool string(std::string& value) {
@@ -52,7 +53,8 @@ class Adapter {
     bool end_array() { return close(); }
 
     bool parse_error(std::size_t position, const std::string& token, const Json::exception&) {
-        fail("not valid JSON at byte {}, at '{}'", position, printable(token.substr(token.size() - std::min<size_t>(token.size(), 40))));
+        fail("not valid JSON at byte {}, at '{}'", position,
+             printable(token.substr(token.size() - std::min<size_t>(token.size(), 40))));
     }
 
   private:

@@ -28,7 +28,8 @@ HubName hub_name(const std::string& reference) {
     const std::string revision = at == std::string::npos ? "" : reference.substr(at + 1);
     const size_t slash = repository.find('/');
     const bool two_parts = slash != std::string::npos;
-    const std::array<std::string, 2> parts = {repository.substr(0, slash), two_parts ? repository.substr(slash + 1) : "name"};
+    const std::array<std::string, 2> parts = {repository.substr(0, slash),
+                                              two_parts ? repository.substr(slash + 1) : "name"};
     for (const std::string& part : parts) {
         const bool valid = !part.empty() && has_only(part, "-_.") && part.front() != '.' && part.front() != '-' &&
                            part.find("--") == std::string::npos && part.find("..") == std::string::npos;
@@ -36,8 +37,8 @@ HubName hub_name(const std::string& reference) {
     }
     if (at == std::string::npos) return {repository, ""};
     // The revision becomes part of a path.
-    const bool is_safe = !revision.empty() && has_only(revision, "-_./") && revision.front() != '/' && revision.size() <= 255 &&
-                         revision.find("..") == std::string::npos;
+    const bool is_safe = !revision.empty() && has_only(revision, "-_./") && revision.front() != '/' &&
+                         revision.size() <= 255 && revision.find("..") == std::string::npos;
     if (!is_safe) return {};
     return {repository, revision};
 }
@@ -51,13 +52,15 @@ std::string cache_folder(Files& files) {
     for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"})
         if (const std::string path = variable(name); !path.empty()) return expanded(path);
     if (const std::string home = variable("HF_HOME"); !home.empty()) return expanded(home) + "/hub";
-    if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty()) return expanded(cache) + "/huggingface/hub";
+    if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty())
+        return expanded(cache) + "/huggingface/hub";
     if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache/huggingface/hub";
     return "";
 }
 
 bool is_commit(std::string_view text) {
-    return text.size() >= 7 && text.size() <= 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+    return text.size() >= 7 && text.size() <= 64 &&
+           text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 /// The folder of the wanted revision in the cache, or "" if it was never downloaded.
@@ -71,23 +74,26 @@ std::string find_snapshot(Files& files, const std::string& cache, const HubName&
     if (files.status(reference_file).kind == FileKind::file) {
         commit = files.read_all(reference_file, 4096);
         commit.erase(std::min(commit.find_last_not_of(" \t\r\n") + 1, commit.size()));
-        check(is_commit(commit), "{}: holds '{}' instead of a commit hash; download {} again", reference_file, printable(commit),
-              name.repository);
+        check(is_commit(commit), "{}: holds '{}' instead of a commit hash; download {} again", reference_file,
+              printable(commit), name.repository);
     }
     if (!is_commit(commit)) return "";
     const std::string snapshot = repository + "/snapshots/" + commit;
     return files.status(snapshot).kind == FileKind::folder ? snapshot : "";
 }
 
-[[noreturn]] void fail_not_found(const std::string& reference, const std::string& tried, const HubName& name, const std::string& cache) {
+[[noreturn]] void fail_not_found(const std::string& reference, const std::string& tried, const HubName& name,
+                                 const std::string& cache) {
     if (name.repository.empty()) fail("model '{}' is not found: {}. Check the path", printable(reference), tried);
     const std::string arguments = name.repository + (name.revision.empty() ? "" : " --revision " + name.revision);
-    fail("model '{}' is not found: {}, and {}. If it is a path, check it; if it is a model of the Hugging Face Hub, download it "
-         "first: hf download {} (older versions: huggingface-cli download {})",
-         printable(reference), tried,
-         cache.empty() ? "there is no Hugging Face cache to look in, since neither HF_HUB_CACHE, HF_HOME nor HOME is set"
-                       : fmt::format("the Hugging Face cache {} does not have it", printable(cache)),
-         arguments, arguments);
+    fail(
+        "model '{}' is not found: {}, and {}. If it is a path, check it; if it is a model of the Hugging Face Hub, "
+        "download it "
+        "first: hf download {} (older versions: huggingface-cli download {})",
+        printable(reference), tried,
+        cache.empty() ? "there is no Hugging Face cache to look in, since neither HF_HUB_CACHE, HF_HOME nor HOME is set"
+                      : fmt::format("the Hugging Face cache {} does not have it", printable(cache)),
+        arguments, arguments);
 }
 
 }  // namespace
@@ -104,9 +110,11 @@ std::string locate_model(Files& files, const std::string& reference, const std::
         tried += " in the working directory";
     }
     if (const size_t plus = reference.find('+'); plus != std::string::npos && plus > 0)
-        fail("model '{}' is not found as a path, and reads as model '{}' with the adapter '{}': adapters are not merged by this "
-             "version; merge it into its base first (merge_and_unload() of PEFT) and name the merged folder",
-             printable(reference), printable(reference.substr(0, plus)), printable(reference.substr(plus + 1)));
+        fail(
+            "model '{}' is not found as a path, and reads as model '{}' with the adapter '{}': adapters are not merged "
+            "by this "
+            "version; merge it into its base first (merge_and_unload() of PEFT) and name the merged folder",
+            printable(reference), printable(reference.substr(0, plus)), printable(reference.substr(plus + 1)));
     const HubName name = hub_name(reference);
     const std::string cache = cache_folder(files);
     if (!name.repository.empty() && !cache.empty()) {

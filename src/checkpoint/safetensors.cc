@@ -67,15 +67,15 @@ class HeaderEvents : public JsonEvents {
                 break;
             case Place::numbers:
                 if (field_ == Field::data_offsets && entry_.offsets.size() != 2)
-                    fail("tensor '{}': data_offsets has {} numbers instead of 2", printable(name_), entry_.offsets.size());
+                    fail("tensor '{}': data_offsets has {} numbers instead of 2", printable(name_),
+                         entry_.offsets.size());
                 place_ = Place::entry;
                 break;
             case Place::entry:
                 finish_entry();
                 place_ = Place::root;
                 break;
-            default:
-                place_ = place_ == Place::metadata ? Place::root : Place::outside;
+            default: place_ = place_ == Place::metadata ? Place::root : Place::outside;
         }
     }
 
@@ -120,8 +120,8 @@ class HeaderEvents : public JsonEvents {
 
     void report_unknown_fields() {
         if (unknown_fields_ == 0) return;
-        result_.warnings.push_back(fmt::format("ignored {} unknown field{} of tensor entries, the first is {}", unknown_fields_,
-                                               unknown_fields_ == 1 ? "" : "s", first_unknown_));
+        result_.warnings.push_back(fmt::format("ignored {} unknown field{} of tensor entries, the first is {}",
+                                               unknown_fields_, unknown_fields_ == 1 ? "" : "s", first_unknown_));
     }
 
   private:
@@ -181,7 +181,9 @@ class HeaderEvents : public JsonEvents {
         // Not check() here and below: its arguments would be made for each of 10^6 tensors.
         if (!entry_.has_dtype || !entry_.has_shape || !entry_.has_offsets)
             fail("tensor '{}': the field {} is missing", printable(name_),
-                 !entry_.has_dtype ? "dtype" : !entry_.has_shape ? "shape" : "data_offsets");
+                 !entry_.has_dtype   ? "dtype"
+                 : !entry_.has_shape ? "shape"
+                                     : "data_offsets");
         check(result_.tensors.size() < static_cast<size_t>(max_tensors_per_file), "the header has more than {} tensors",
               max_tensors_per_file);
         const std::optional<Dtype> dtype = dtype_from_header(entry_.dtype);
@@ -203,15 +205,16 @@ class HeaderEvents : public JsonEvents {
         constexpr auto largest = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
         if (dimension <= largest) return static_cast<int64_t>(dimension);
         // Only an empty tensor gets here: the product of the others would have overflowed in bits.
-        result_.warnings.push_back(fmt::format("tensor '{}': a dimension of this empty tensor, {}, is read as {}", printable(name),
-                                               dimension, largest));
+        result_.warnings.push_back(fmt::format("tensor '{}': a dimension of this empty tensor, {}, is read as {}",
+                                               printable(name), dimension, largest));
         return static_cast<int64_t>(largest);
     }
 
     [[noreturn]] void unexpected(std::string_view found) const {
         switch (place_) {
             case Place::outside: fail("the header is {} instead of an object of tensors", found);
-            case Place::metadata: fail("__metadata__ has {} as '{}'; only strings are allowed", found, printable(name_));
+            case Place::metadata:
+                fail("__metadata__ has {} as '{}'; only strings are allowed", found, printable(name_));
             case Place::entry:
                 fail("tensor '{}': the field {} is {} instead of {}", printable(name_),
                      field_ == Field::dtype   ? "dtype"
@@ -222,8 +225,9 @@ class HeaderEvents : public JsonEvents {
                 fail("tensor '{}': {} in {}, where only whole numbers from 0 to 2^64 - 1, in plain digits, are allowed",
                      printable(name_), found, field_ == Field::shape ? "shape" : "data_offsets");
             default:
-                fail("{} is {} instead of an object {}", is_metadata() ? "__metadata__" : fmt::format("tensor '{}'", printable(name_)),
-                     found, is_metadata() ? "of strings" : "with dtype, shape and data_offsets");
+                fail("{} is {} instead of an object {}",
+                     is_metadata() ? "__metadata__" : fmt::format("tensor '{}'", printable(name_)), found,
+                     is_metadata() ? "of strings" : "with dtype, shape and data_offsets");
         }
     }
 
@@ -255,14 +259,15 @@ void place_tensors(SafetensorsHeader& header) {
     uint64_t next = 0;
     for (const TensorInfo& tensor : tensors) {
         if (tensor.begin != next)
-            fail("tensor '{}': its data begin at {}, but the data before it end at {}: {} is not allowed", printable(tensor.name),
-                 tensor.begin, next, tensor.begin > next ? "a hole" : "an overlap");
+            fail("tensor '{}': its data begin at {}, but the data before it end at {}: {} is not allowed",
+                 printable(tensor.name), tensor.begin, next, tensor.begin > next ? "a hole" : "an overlap");
         next = tensor.end;
     }
     if (next > data_bytes)
-        fail("the file is truncated: the header promises {} bytes of tensors after its first {}, the file has {}; "
-             "download or copy it again",
-             next, header.data_begin, data_bytes);
+        fail(
+            "the file is truncated: the header promises {} bytes of tensors after its first {}, the file has {}; "
+            "download or copy it again",
+            next, header.data_begin, data_bytes);
     check(next == data_bytes, "{} bytes follow the last tensor, which the format does not allow", data_bytes - next);
     for (TensorInfo& tensor : tensors) {
         tensor.begin += header.data_begin;
@@ -272,10 +277,13 @@ void place_tensors(SafetensorsHeader& header) {
 
 /// Files that carry other content under the right name, as users really have them.
 void check_start(const std::string& word) {
-    check(!word.starts_with("version "), "it is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder");
-    check(!word.starts_with("PK\x03\x04"), "it is a zip archive, as torch.save() writes it: convert it to safetensors first");
+    check(!word.starts_with("version "),
+          "it is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder");
+    check(!word.starts_with("PK\x03\x04"),
+          "it is a zip archive, as torch.save() writes it: convert it to safetensors first");
     check(!word.starts_with("GGUF"), "it is a GGUF file: convert it to safetensors first");
-    check(!word.starts_with("<!DOCTYP") && !word.starts_with("<html"), "it is a web page: the download went wrong, repeat it");
+    check(!word.starts_with("<!DOCTYP") && !word.starts_with("<html"),
+          "it is a web page: the download went wrong, repeat it");
 }
 
 uint64_t header_length(const std::string& word, uint64_t file_bytes) {
@@ -302,9 +310,11 @@ auto in_file(const std::string& path, Read read) {
 }  // namespace
 
 SafetensorsHeader parse_safetensors_header(std::string_view header, uint64_t file_bytes) {
-    check(header.size() <= max_header_bytes, "the header has {} bytes, more than the limit of {}", header.size(), max_header_bytes);
-    check(file_bytes >= length_bytes + header.size(), "the file is truncated: its header takes {} bytes, the file has {}",
-          length_bytes + header.size(), file_bytes);
+    check(header.size() <= max_header_bytes, "the header has {} bytes, more than the limit of {}", header.size(),
+          max_header_bytes);
+    check(file_bytes >= length_bytes + header.size(),
+          "the file is truncated: its header takes {} bytes, the file has {}", length_bytes + header.size(),
+          file_bytes);
     SafetensorsHeader result;
     result.file_bytes = file_bytes;
     result.data_begin = length_bytes + header.size();
@@ -321,16 +331,16 @@ SafetensorsHeader read_safetensors_header(Files& files, const std::string& path)
     check(status.kind != FileKind::missing, "{}: there is no such file", printable(path));
     check(status.kind == FileKind::file, "{}: is {}, not a safetensors file", printable(path),
           status.kind == FileKind::folder ? "a folder" : "neither a file nor a folder");
-    check(status.bytes >= length_bytes, "{}: not a valid safetensors file: it has only {} bytes: empty or truncated", printable(path),
-          status.bytes);
+    check(status.bytes >= length_bytes, "{}: not a valid safetensors file: it has only {} bytes: empty or truncated",
+          printable(path), status.bytes);
     std::string text = files.read(path, 0, length_bytes);
     const uint64_t length = in_file(path, [&] {
         check_start(text);
         return header_length(text, status.bytes);
     });
     text += files.read(path, length_bytes, length);
-    SafetensorsHeader header =
-        in_file(path, [&] { return parse_safetensors_header(std::string_view(text).substr(length_bytes), status.bytes); });
+    SafetensorsHeader header = in_file(
+        path, [&] { return parse_safetensors_header(std::string_view(text).substr(length_bytes), status.bytes); });
     header.header_hash = XXH64(text.data(), text.size(), 0);
     return header;
 }

@@ -20,12 +20,12 @@ struct SafetensorsHeader {
     std::vector<std::string> warnings;            ///< e.g. unknown fields of a tensor entry
     uint64_t data_begin = 0;                      ///< first byte of the data section
     uint64_t file_bytes = 0;                      ///< size of the whole file
-    uint64_t header_hash = 0;                     ///< XXH64 of the length word and the header; by read_safetensors_header
+    uint64_t header_hash = 0;                     ///< XXH64 of length word and header; by read_safetensors_header
 };
 
-/// Parses the JSON text of a header. `header` is the N bytes after the length word, `file_bytes` the size of the whole file.
-/// Throws Error, without the file's name, for anything the format forbids. A dimension of an empty tensor that int64_t
-/// cannot hold is stored as the largest it can, with a warning.
+/// Parses the JSON text of a header. `header` is the N bytes after the length word, `file_bytes` the size of the whole
+/// file. Throws Error, without the file's name, for anything the format forbids. A dimension of an empty tensor that
+/// int64_t cannot hold is stored as the largest it can, with a warning.
 SafetensorsHeader parse_safetensors_header(std::string_view header, uint64_t file_bytes);
 
 /// Reads and parses the header of one file. Throws Error that begins with the path.
