@@ -39,24 +39,29 @@ uint64_t parse_bytes(std::string_view text) {
     const std::string_view all = trimmed(text);
     const std::string shown = printable(text, 40);
     size_t whole_end = size_t(std::find_if_not(all.begin(), all.end(), digit) - all.begin());
-    check(whole_end > 0, "\"{}\" is not an amount of bytes (it must begin with a digit): write for instance 5GB, 512MiB or "
-          "1000000", shown);
+    check(whole_end > 0,
+          "\"{}\" is not an amount of bytes (it must begin with a digit): write for instance 5GB, 512MiB or "
+          "1000000",
+          shown);
     size_t fraction_end = whole_end;
     if (whole_end < all.size() && all[whole_end] == '.') {
         fraction_end = size_t(std::find_if_not(all.begin() + long(whole_end) + 1, all.end(), digit) - all.begin());
         size_t digits = fraction_end - whole_end - 1;
-        check(digits >= 1 && digits <= 4, "\"{}\" is not an amount of bytes (between one and four digits may follow the point)", shown);
+        check(digits >= 1 && digits <= 4,
+              "\"{}\" is not an amount of bytes (between one and four digits may follow the point)", shown);
     }
     const std::string_view unit = trimmed(all.substr(fraction_end));
-    check(unit.size() != 1 || unit_bytes(unit) > 0 || scales.find(char(std::tolower(unit[0]))) == std::string_view::npos,
-          "\"{}\" is ambiguous: write {}B for powers of 1,000 or {}iB for powers of 1,024", shown, unit, unit);
+    check(
+        unit.size() != 1 || unit_bytes(unit) > 0 || scales.find(char(std::tolower(unit[0]))) == std::string_view::npos,
+        "\"{}\" is ambiguous: write {}B for powers of 1,000 or {}iB for powers of 1,024", shown, unit, unit);
     const uint64_t step = unit_bytes(unit);
-    check(step > 0, "\"{}\": \"{}\" is not a unit of bytes: use B, kB, MB, GB, TB, PB or KiB, MiB, GiB, TiB, PiB", shown,
-          printable(unit, 20));
+    check(step > 0, "\"{}\": \"{}\" is not a unit of bytes: use B, kB, MB, GB, TB, PB or KiB, MiB, GiB, TiB, PiB",
+          shown, printable(unit, 20));
     uint64_t whole = 0;
     bool fits = true;
     for (char c : all.substr(0, whole_end))
-        fits = fits && !__builtin_mul_overflow(whole, 10, &whole) && !__builtin_add_overflow(whole, uint64_t(c - '0'), &whole);
+        fits = fits && !__builtin_mul_overflow(whole, 10, &whole) &&
+               !__builtin_add_overflow(whole, uint64_t(c - '0'), &whole);
     uint64_t fraction = 0, divisor = 1;
     if (fraction_end > whole_end) {
         check(step > 1, "\"{}\" is not an amount of bytes (a part of a byte): give a unit, such as {}GB", shown,

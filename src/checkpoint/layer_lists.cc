@@ -17,19 +17,26 @@ using Sources = std::span<const std::pair<int, int64_t>>;
 constexpr const char* count_keys[] = {"num_hidden_layers", "n_layer", "num_layers", "n_layers"};
 
 /// Lists of layer numbers, whatever their length.
-constexpr std::string_view index_keys[] = {"mlp_only_layers",    "moe_layers",       "attn_layer_indices",     "full_attn_idxs",
-                                           "attention_layers_idx", "hybrid_layer_ids", "cross_attention_layers", "dense_layers"};
+constexpr std::string_view index_keys[] = {"mlp_only_layers",        "moe_layers",           "attn_layer_indices",
+                                           "full_attn_idxs",         "attention_layers_idx", "hybrid_layer_ids",
+                                           "cross_attention_layers", "dense_layers"};
 
 /// Lists that are not about layers even if their length happens to be the number of layers.
-constexpr std::string_view other_lists[] = {"architectures", "keys_to_ignore_at_inference", "suppress_tokens",
-                                            "begin_suppress_tokens", "forced_decoder_ids", "mrope_section", "langs", "stop_strings"};
+constexpr std::string_view other_lists[] = {"architectures",
+                                            "keys_to_ignore_at_inference",
+                                            "suppress_tokens",
+                                            "begin_suppress_tokens",
+                                            "forced_decoder_ids",
+                                            "mrope_section",
+                                            "langs",
+                                            "stop_strings"};
 
 /// Settings that derive the kind of a layer from its position.
-constexpr const char* positional_keys[] = {"first_k_dense_replace",     "decoder_sparse_step",   "interleave_moe_layer_step",
-                                           "moe_layer_freq",            "attn_layer_period",     "expert_layer_period",
-                                           "cross_attention_interval",  "num_kv_shared_layers",  "global_attn_every_n_layers",
-                                           "sliding_window_pattern",    "full_attention_interval", "no_rope_layer_interval",
-                                           "num_nextn_predict_layers"};
+constexpr const char* positional_keys[] = {
+    "first_k_dense_replace",      "decoder_sparse_step",    "interleave_moe_layer_step", "moe_layer_freq",
+    "attn_layer_period",          "expert_layer_period",    "cross_attention_interval",  "num_kv_shared_layers",
+    "global_attn_every_n_layers", "sliding_window_pattern", "full_attention_interval",   "no_rope_layer_interval",
+    "num_nextn_predict_layers"};
 
 template <class Container>
 bool among(const Container& names, std::string_view name) {
@@ -55,19 +62,22 @@ bool layer_numbers(const Json& list, int64_t layers) {
 }
 
 bool ascending(const Json& list) {
-    return std::adjacent_find(list.begin(), list.end(), [](const Json& a, const Json& b) { return a >= b; }) == list.end();
+    return std::adjacent_find(list.begin(), list.end(), [](const Json& a, const Json& b) { return a >= b; }) ==
+           list.end();
 }
 
 enum class ListKind { other, per_layer, indices };
 
 ListKind list_kind(std::string_view key, const Json& value, int64_t layers) {
     // Nemotron-H writes one letter a layer.
-    if (value.is_string() && key == "hybrid_override_pattern" && int64_t(value.get_ref<const std::string&>().size()) == layers)
+    if (value.is_string() && key == "hybrid_override_pattern" &&
+        int64_t(value.get_ref<const std::string&>().size()) == layers)
         return ListKind::per_layer;
     if (!value.is_array() || among(other_lists, key) || key.ends_with("_token_id") || key.ends_with("_token_ids"))
         return ListKind::other;
     if (among(index_keys, key)) return layer_numbers(value, layers) ? ListKind::indices : ListKind::other;
-    const bool named_indices = key.ends_with("_layers") || key.ends_with("_idxs") || key.ends_with("_indices") || key.ends_with("_ids");
+    const bool named_indices =
+        key.ends_with("_layers") || key.ends_with("_idxs") || key.ends_with("_indices") || key.ends_with("_ids");
     const bool numbers = named_indices && layer_numbers(value, layers) && ascending(value);
     // [0, 1] of two layers may be two flags; [0, 1, 2] of three is a list of all of them.
     if (int64_t(value.size()) == layers) return numbers && layers > 2 ? ListKind::indices : ListKind::per_layer;
@@ -82,8 +92,14 @@ struct SourceList {
 
 class LayerSettings {
   public:
-    LayerSettings(Json& object, std::span<const Json* const> models, Sources sources, std::vector<std::string>& warnings)
-        : object_(object), before_(object), models_(models), sources_(sources), warnings_(warnings), layers_(layer_count(object)) {}
+    LayerSettings(Json& object, std::span<const Json* const> models, Sources sources,
+                  std::vector<std::string>& warnings)
+        : object_(object),
+          before_(object),
+          models_(models),
+          sources_(sources),
+          warnings_(warnings),
+          layers_(layer_count(object)) {}
 
     void rewrite() {
         for (auto& [key, value] : object_.items()) {
@@ -105,18 +121,20 @@ class LayerSettings {
             const Json* settings = text_settings(*root);
             const int64_t layers = layer_count(*settings);
             const auto found = settings->find(key);
-            if (found != settings->end() && found->type() == before_[key].type() && list_kind(key, *found, layers) == kind)
+            if (found != settings->end() && found->type() == before_[key].type() &&
+                list_kind(key, *found, layers) == kind)
                 return {&*found, layers};
         }
-        const std::string text = fmt::format("config.json: {} is not in model {}: the donor's entries are taken for its layers",
-                                             printable(key), model + 1);
+        const std::string text =
+            fmt::format("config.json: {} is not in model {}: the donor's entries are taken for its layers",
+                        printable(key), model + 1);
         if (!among(warnings_, text)) warnings_.push_back(text);
         return {&before_[key], layers_};
     }
 
     void check_layer(const std::string& key, int64_t layer, const SourceList& from, int model) {
-        check(layer < from.layers, "config.json: {} is needed for layer {} of model {}, but has {} layers only", printable(key),
-              layer, model + 1, from.layers);
+        check(layer < from.layers, "config.json: {} is needed for layer {} of model {}, but has {} layers only",
+              printable(key), layer, model + 1, from.layers);
     }
 
     Json per_layer(const std::string& key) {
@@ -144,7 +162,8 @@ class LayerSettings {
         for (size_t i = 0; i < sources_.size(); ++i) {
             const auto& [model, layer] = sources_[i];
             const SourceList from = source(key, model, ListKind::indices);
-            if (std::find(from.list->begin(), from.list->end(), Json(layer)) != from.list->end()) result.push_back(int64_t(i));
+            if (std::find(from.list->begin(), from.list->end(), Json(layer)) != from.list->end())
+                result.push_back(int64_t(i));
         }
         return result;
     }
@@ -155,8 +174,10 @@ class LayerSettings {
         const int64_t value = found->get<int64_t>();
         // One in one, or none: the same for every layer.
         if (value == 0 || (value == 1 && std::string_view(key) != "first_k_dense_replace")) return;
-        warnings_.push_back(fmt::format("config.json: {} = {} counts layers by position and was left as it is: check it against "
-                                        "the new order of the layers", key, value));
+        warnings_.push_back(
+            fmt::format("config.json: {} = {} counts layers by position and was left as it is: check it against "
+                        "the new order of the layers",
+                        key, value));
     }
 
     Json& object_;
@@ -172,20 +193,22 @@ class LayerSettings {
 const Json* text_settings(const Json& root) {
     for (const char* key : {"text_config", "llm_config", "language_config"})
         if (const auto found = root.find(key); found != root.end() && found->is_object()) return &*found;
-    if (const auto found = root.find("thinker_config"); found != root.end() && found->is_object()) return text_settings(*found);
+    if (const auto found = root.find("thinker_config"); found != root.end() && found->is_object())
+        return text_settings(*found);
     return &root;
 }
 
 Json* text_settings(Json& root) { return const_cast<Json*>(text_settings(const_cast<const Json&>(root))); }
 
-void set_layer_settings(Json& root, std::span<const Json* const> models, Sources sources, std::vector<std::string>& warnings) {
+void set_layer_settings(Json& root, std::span<const Json* const> models, Sources sources,
+                        std::vector<std::string>& warnings) {
     Json* text = text_settings(root);
     const bool nested = text != &root && count_key(*text), at_root = count_key(root);
     if (nested) LayerSettings(*text, models, sources, warnings).rewrite();
     if (at_root) LayerSettings(root, models, sources, warnings).rewrite();
     if (!nested && !at_root)
-        warnings.push_back(fmt::format("config.json: no layer count was found ({}): set it to {} by hand", fmt::join(count_keys, ", "),
-                                       sources.size()));
+        warnings.push_back(fmt::format("config.json: no layer count was found ({}): set it to {} by hand",
+                                       fmt::join(count_keys, ", "), sources.size()));
     const auto encoder_decoder = root.find("is_encoder_decoder");
     if (encoder_decoder != root.end() && *encoder_decoder == true)
         warnings.push_back("config.json: layer counts of an encoder-decoder model may need a look after slicing");

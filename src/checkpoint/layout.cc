@@ -33,11 +33,13 @@ uint64_t checked_bytes(const OutputTensor& tensor) {
     uint64_t elements = 1;
     bool fits = true, empty = false;
     for (int64_t dimension : tensor.shape) {
-        check(dimension >= 0, "tensor \"{}\" cannot be written: dimension {} is negative", printable(tensor.name), dimension);
+        check(dimension >= 0, "tensor \"{}\" cannot be written: dimension {} is negative", printable(tensor.name),
+              dimension);
         empty = empty || dimension == 0;
     }
     if (empty) return 0;
-    for (int64_t dimension : tensor.shape) fits = fits && !__builtin_mul_overflow(elements, uint64_t(dimension), &elements);
+    for (int64_t dimension : tensor.shape)
+        fits = fits && !__builtin_mul_overflow(elements, uint64_t(dimension), &elements);
     uint64_t bits = 0;
     fits = fits && !__builtin_mul_overflow(elements, uint64_t(info(tensor.dtype).bits), &bits) && bits >> 63 == 0;
     check(fits, "tensor \"{}\" cannot be written: it has more than 2^63 bits", printable(tensor.name));
@@ -74,8 +76,8 @@ std::string file_header(std::span<const OutputTensor> tensors, std::span<const s
     uint64_t begin = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
         const uint64_t end = begin + places[i].bytes;
-        fmt::format_to(std::back_inserter(json), R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", names[i],
-                       info(tensors[i].dtype).name, fmt::join(tensors[i].shape, ","), begin, end);
+        fmt::format_to(std::back_inserter(json), R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                       names[i], info(tensors[i].dtype).name, fmt::join(tensors[i].shape, ","), begin, end);
         begin = end;
     }
     json.push_back('}');
@@ -90,8 +92,8 @@ std::string file_header(std::span<const OutputTensor> tensors, std::span<const s
 
 std::string index_text(const OutputLayout& layout, std::span<const std::string> names) {
     fmt::memory_buffer text;
-    fmt::format_to(std::back_inserter(text), "{{\n  \"metadata\": {{\n    \"total_size\": {}\n  }},\n  \"weight_map\": {{",
-                   layout.tensor_bytes);
+    fmt::format_to(std::back_inserter(text),
+                   "{{\n  \"metadata\": {{\n    \"total_size\": {}\n  }},\n  \"weight_map\": {{", layout.tensor_bytes);
     for (size_t i = 0; i < names.size(); ++i)
         fmt::format_to(std::back_inserter(text), "{}\n    {}: \"{}\"", i == 0 ? "" : ",", names[i],
                        layout.files[size_t(layout.places[i].file)].name);
@@ -127,9 +129,10 @@ OutputLayout layout_output(std::span<const OutputTensor> tensors, uint64_t shard
                         : fmt::format("model-{:05}-of-{:05}.safetensors", layout.files.size(), shards.size());
         file.header = file_header(tensors.subspan(shard.first, count), std::span(names).subspan(shard.first, count),
                                   std::span(layout.places).subspan(shard.first, count));
-        check(file.header.size() - 8 <= max_header_bytes && int64_t(count) <= max_tensors_per_file,
-              "{}: {} tensors make a header of {}, more than readers of safetensors accept: choose a smaller shard size",
-              file.name, count, bytes_text(file.header.size()));
+        check(
+            file.header.size() - 8 <= max_header_bytes && int64_t(count) <= max_tensors_per_file,
+            "{}: {} tensors make a header of {}, more than readers of safetensors accept: choose a smaller shard size",
+            file.name, count, bytes_text(file.header.size()));
         file.data_begin = file.header.size();
         file.bytes = file.data_begin + shard.bytes;
         layout.file_bytes += file.bytes;

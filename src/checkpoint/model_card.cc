@@ -61,15 +61,17 @@ std::string front_matter(const ModelCard& card) {
 
 std::string model_card(const ModelCard& card) {
     std::string text = front_matter(card);
-    text += fmt::format("# {}\n\nA merge of language models made with amalgam{}{}.\n\n", code(card.name), card.version.empty() ? "" : " ",
-                        card.version);
-    text += fmt::format("- Method: {}{}{}\n", code(card.method), card.summary.empty() ? "" : ": ", on_one_line(card.summary));
+    text += fmt::format("# {}\n\nA merge of language models made with amalgam{}{}.\n\n", code(card.name),
+                        card.version.empty() ? "" : " ", card.version);
+    text += fmt::format("- Method: {}{}{}\n", code(card.method), card.summary.empty() ? "" : ": ",
+                        on_one_line(card.summary));
     if (!card.settings.empty()) text += fmt::format("- Settings: {}\n", on_one_line(card.settings));
     if (!card.base_model.empty()) text += fmt::format("- Base: {}\n", code(card.base_model));
     if (!card.size.empty()) text += fmt::format("- Size: {}\n", on_one_line(card.size));
     text += "\n## Models\n\n";
     for (const ModelCard::Model& model : card.models)
-        text += fmt::format("- {}{}{}\n", code(model.reference), model.settings.empty() ? "" : ": ", on_one_line(model.settings));
+        text += fmt::format("- {}{}{}\n", code(model.reference), model.settings.empty() ? "" : ": ",
+                            on_one_line(model.settings));
     if (!card.notes.empty()) {
         text += "\n## Notes\n\n";
         for (const std::string& note : card.notes) text += fmt::format("- {}\n", code(note));

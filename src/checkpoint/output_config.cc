@@ -18,7 +18,8 @@ constexpr int max_depth = 100;
 constexpr int64_t max_keys = 100'000;
 
 Json parse_config(const std::string& text, int model) {
-    check(text.size() <= max_config_bytes, "config.json of model {} has {} bytes, more than any real one", model + 1, text.size());
+    check(text.size() <= max_config_bytes, "config.json of model {} has {} bytes, more than any real one", model + 1,
+          text.size());
     int64_t keys = 0;
     const auto bounds = [&](int depth, Json::parse_event_t event, Json&) {
         check(depth <= max_depth, "config.json of model {} is nested more than {} deep", model + 1, max_depth);
@@ -31,8 +32,8 @@ Json parse_config(const std::string& text, int model) {
         check(config.is_object(), "config.json of model {} is no JSON object", model + 1);
         return config;
     } catch (const Json::exception& error) {
-        fail("config.json of model {} is not valid JSON ({}): repair it or take the configuration from another model", model + 1,
-             printable(error.what()));
+        fail("config.json of model {} is not valid JSON ({}): repair it or take the configuration from another model",
+             model + 1, printable(error.what()));
     }
 }
 
@@ -56,7 +57,8 @@ void set_nested_dtype(Json& object, const std::string& name) {
         if (const auto found = object.find(key); found != object.end() && (found->is_string() || found->is_null()))
             *found = name;
     for (auto& [key, value] : object.items())
-        if (value.is_object() && key.ends_with("_config") && key != "quantization_config") set_nested_dtype(value, name);
+        if (value.is_object() && key.ends_with("_config") && key != "quantization_config")
+            set_nested_dtype(value, name);
 }
 
 void set_dtype(Json& root, Dtype dtype) {
@@ -64,7 +66,8 @@ void set_dtype(Json& root, Dtype dtype) {
     if (name.empty()) return;
     if (!root.contains("torch_dtype") && !root.contains("dtype")) {
         const std::string_view version = text_of(root, "transformers_version");
-        const bool old = version.empty() || version.starts_with("4.") || version.starts_with("3.") || version.starts_with("2.");
+        const bool old =
+            version.empty() || version.starts_with("4.") || version.starts_with("3.") || version.starts_with("2.");
         root[old ? "torch_dtype" : "dtype"] = name;
     }
     set_nested_dtype(root, name);
@@ -77,7 +80,8 @@ bool language_model(const Json& root) {
     if (found == root.end() || !found->is_array()) return false;
     return std::any_of(found->begin(), found->end(), [](const Json& entry) {
         const std::string name = entry.is_string() ? entry.get<std::string>() : "";
-        return name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") || name.ends_with("ForConditionalGeneration");
+        return name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel") ||
+               name.ends_with("ForConditionalGeneration");
     });
 }
 
@@ -94,7 +98,8 @@ void set_vocabulary(Json& root, const ConfigChanges& changes, std::vector<std::s
         const int64_t next = exact ? *rows : old + (*rows - *donor_rows);
         if (next == old) continue;
         if (exact && donor_rows == rows)
-            warnings.push_back(fmt::format("config.json: vocab_size was {}, but the embedding has {} rows: corrected", old, next));
+            warnings.push_back(
+                fmt::format("config.json: vocab_size was {}, but the embedding has {} rows: corrected", old, next));
         *found = next;
     }
 }
@@ -108,7 +113,8 @@ void set_tied(Json& root, const ConfigChanges& changes, std::vector<std::string>
     if (encoder_decoder != root.end() && *encoder_decoder == true) {
         // Here the key also decides how the decoder's output is scaled: it describes more than what is stored.
         if (head != changes.donor.has_head())
-            warnings.push_back(fmt::format("config.json: {} is left as it was, though a head is {}written", name, head ? "" : "not "));
+            warnings.push_back(
+                fmt::format("config.json: {} is left as it was, though a head is {}written", name, head ? "" : "not "));
         return;
     }
     bool there = false;
@@ -130,8 +136,8 @@ void set_layers(Json& root, std::span<const std::string> configs, int donor, con
     std::vector<const Json*> roots(configs.size());
     const Json before = root;
     for (const auto& [model, layer] : changes.layer_sources) {
-        check(model >= 0 && size_t(model) < configs.size() && layer >= 0, "layer {} of model {} is asked for, of {} models", layer,
-              model + 1, configs.size());
+        check(model >= 0 && size_t(model) < configs.size() && layer >= 0,
+              "layer {} of model {} is asked for, of {} models", layer, model + 1, configs.size());
         if (roots[size_t(model)] || configs[size_t(model)].empty()) continue;
         if (model != donor) parsed[size_t(model)] = parse_config(configs[size_t(model)], model);
         roots[size_t(model)] = model == donor ? &before : &parsed[size_t(model)];
@@ -144,17 +150,20 @@ void set_layers(Json& root, std::span<const std::string> configs, int donor, con
 // ---- VocabularyTensors
 
 void VocabularyTensors::add(std::string_view name, std::span<const int64_t> shape) {
-    constexpr std::string_view embeddings[] = {"embed_tokens",  "wte",       "word_embeddings", "word_embedding",
-                                               "embed_in",      "shared",    "tok_embeddings",  "token_embedding",
+    constexpr std::string_view embeddings[] = {"embed_tokens", "wte",    "word_embeddings", "word_embedding",
+                                               "embed_in",     "shared", "tok_embeddings",  "token_embedding",
                                                "embeddings"};
     constexpr std::string_view heads[] = {"lm_head", "embed_out", "output_layer"};
     if (shape.size() != 2 || !name.ends_with(".weight") || layer_name(name).layer >= 0) return;
     std::string_view last = name.substr(0, name.size() - std::string_view(".weight").size());
     last.remove_prefix(last.rfind('.') + 1);  // npos + 1 is 0
     const Shape size = {shape[0], shape[1]};
-    if (std::find(std::begin(embeddings), std::end(embeddings), last) != std::end(embeddings)) embeddings_.push_back(size);
-    else if (std::find(std::begin(heads), std::end(heads), last) != std::end(heads)) named_head_rows_ = size.first;
-    else if (last.find("pos") == std::string_view::npos) others_.push_back(size);
+    if (std::find(std::begin(embeddings), std::end(embeddings), last) != std::end(embeddings))
+        embeddings_.push_back(size);
+    else if (std::find(std::begin(heads), std::end(heads), last) != std::end(heads))
+        named_head_rows_ = size.first;
+    else if (last.find("pos") == std::string_view::npos)
+        others_.push_back(size);
 }
 
 std::optional<int64_t> VocabularyTensors::rows() const {

@@ -68,9 +68,10 @@ bool copy_file(const std::string& from, const std::string& to) {
     Descriptor source(from, O_RDONLY | O_NONBLOCK);
     if (!source && (errno == ENOENT || errno == ENOTDIR)) return false;
     if (!source) fail_to("read", from);
-    struct stat status{};
+    struct stat status {};
     if (::fstat(source.number(), &status) != 0) fail_to("read", from);
-    check(S_ISREG(status.st_mode), "cannot read {} (not a file): remove it, or take the tokenizer from another model", from);
+    check(S_ISREG(status.st_mode), "cannot read {} (not a file): remove it, or take the tokenizer from another model",
+          from);
     NewFile target(to);
     std::string buffer(1 << 20, '\0');
     while (true) {
@@ -89,8 +90,8 @@ bool copy_file(const std::string& from, const std::string& to) {
 const char* recipe_file_name(bool yaml) { return yaml ? "amalgam_recipe.yaml" : "amalgam_recipe.toml"; }
 
 void write_output_text(const std::string& folder, const OutputText& file) {
-    const bool plain = !file.name.empty() && file.name != "." && file.name != ".." && file.name.find('/') == std::string::npos &&
-                       file.name.find('\0') == std::string::npos;
+    const bool plain = !file.name.empty() && file.name != "." && file.name != ".." &&
+                       file.name.find('/') == std::string::npos && file.name.find('\0') == std::string::npos;
     check(plain, "\"{}\" is no plain file name", printable(file.name));
     NewFile target(folder + "/" + file.name);
     target.append(file.text);
@@ -101,14 +102,14 @@ const std::vector<std::string>& companion_file_names() {
     static const std::vector<std::string> names = {
         // tokenizers
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-        "tokenizer.model.v3", "tekken.json", "spiece.model", "spm.model", "sentencepiece.model", "sentencepiece.bpe.model",
-        "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "source.spm", "target.spm", "normalizer.json",
-        "tiktoken.model", "qwen.tiktoken", "emoji.json",
+        "tokenizer.model.v3", "tekken.json", "spiece.model", "spm.model", "sentencepiece.model",
+        "sentencepiece.bpe.model", "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "bpe.codes", "source.spm",
+        "target.spm", "normalizer.json", "tiktoken.model", "qwen.tiktoken", "emoji.json",
         // chat and generation
         "chat_template.jinja", "chat_template.json", "generation_config.json",
         // images, sound, video
-        "preprocessor_config.json", "processor_config.json", "image_processor_config.json", "video_preprocessor_config.json",
-        "feature_extractor_config.json"};
+        "preprocessor_config.json", "processor_config.json", "image_processor_config.json",
+        "video_preprocessor_config.json", "feature_extractor_config.json"};
     return names;
 }
 

@@ -27,8 +27,26 @@ TEST(ParseBytes, UnitsAreExact) {
 }
 
 TEST(ParseBytes, RefusesWhatIsNotAnAmount) {
-    for (const char* text : {"", " ", "GB", "-1", "+1", "5 5", "5GBs", "5XB", "5.GB", "5.12345GB", ".5GB", "1.5", "1.5B", "1e9", "0x10",
-                             "18446744073709551616", "18447PB", "20000PiB", "999999999999999999999GB", "5G\n"})
+    for (const char* text : {"",
+                             " ",
+                             "GB",
+                             "-1",
+                             "+1",
+                             "5 5",
+                             "5GBs",
+                             "5XB",
+                             "5.GB",
+                             "5.12345GB",
+                             ".5GB",
+                             "1.5",
+                             "1.5B",
+                             "1e9",
+                             "0x10",
+                             "18446744073709551616",
+                             "18447PB",
+                             "20000PiB",
+                             "999999999999999999999GB",
+                             "5G\n"})
         EXPECT_THROW(parse_bytes(text), Error) << '"' << text << '"';
 }
 

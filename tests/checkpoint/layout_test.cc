@@ -32,12 +32,14 @@ uint64_t length_word(const std::string& header) {
 }
 
 TEST(Layout, OneFileByHand) {
-    const std::vector<OutputTensor> tensors = {{"b", Dtype::bf16, {2, 3}}, {"a \"x\"", Dtype::f32, {}}, {"e", Dtype::f64, {0, 7}}};
+    const std::vector<OutputTensor> tensors = {
+        {"b", Dtype::bf16, {2, 3}}, {"a \"x\"", Dtype::f32, {}}, {"e", Dtype::f64, {0, 7}}};
     const OutputLayout layout = layout_output(tensors, 0);
     ASSERT_EQ(layout.files.size(), 1u);
-    const std::string json = R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},)"
-                             R"("a \"x\"":{"dtype":"F32","shape":[],"data_offsets":[12,16]},)"
-                             R"("e":{"dtype":"F64","shape":[0,7],"data_offsets":[16,16]}})";
+    const std::string json =
+        R"({"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},)"
+        R"("a \"x\"":{"dtype":"F32","shape":[],"data_offsets":[12,16]},)"
+        R"("e":{"dtype":"F64","shape":[0,7],"data_offsets":[16,16]}})";
     EXPECT_EQ(layout.files[0].name, "model.safetensors");
     EXPECT_EQ(layout.files[0].header.substr(8), json + std::string(4096 - 8 - json.size(), ' '));
     EXPECT_EQ(length_word(layout.files[0].header), 4088u);
@@ -69,11 +71,14 @@ TEST(Layout, IndexByHand) {
 }
 
 TEST(Layout, FilesAreFilledGreedily) {
-    EXPECT_EQ(counts(layout_output(bytes_tensors({4, 6, 1}), 10)), (std::vector<int>{2, 1})) << "what fits exactly stays";
+    EXPECT_EQ(counts(layout_output(bytes_tensors({4, 6, 1}), 10)), (std::vector<int>{2, 1}))
+        << "what fits exactly stays";
     EXPECT_EQ(counts(layout_output(bytes_tensors({4, 7, 1}), 10)), (std::vector<int>{1, 2}));
-    EXPECT_EQ(counts(layout_output(bytes_tensors({1, 50, 1, 1}), 10)), (std::vector<int>{1, 1, 2})) << "too large: alone";
+    EXPECT_EQ(counts(layout_output(bytes_tensors({1, 50, 1, 1}), 10)), (std::vector<int>{1, 1, 2}))
+        << "too large: alone";
     EXPECT_EQ(counts(layout_output(bytes_tensors({50, 0, 50}), 10)), (std::vector<int>{1, 1, 1}));
-    EXPECT_EQ(counts(layout_output(bytes_tensors({0, 0, 10, 0}), 10)), (std::vector<int>{4})) << "empty ones always fit";
+    EXPECT_EQ(counts(layout_output(bytes_tensors({0, 0, 10, 0}), 10)), (std::vector<int>{4}))
+        << "empty ones always fit";
     EXPECT_EQ(counts(layout_output(bytes_tensors({1, 1, 1}), 1)), (std::vector<int>{1, 1, 1}));
     EXPECT_EQ(counts(layout_output(bytes_tensors({1 << 30, 1 << 30}), 0)), (std::vector<int>{2}));
 }
@@ -87,11 +92,15 @@ TEST(Layout, NoTensorsMakeOneEmptyFile) {
 
 TEST(Layout, HeaderThatFillsAPageExactly) {
     // The JSON of one tensor with an empty name has 31 + 48 + 1 + ... bytes; a name of the right length fills the page.
-    const size_t rest = std::string(layout_output(std::vector<OutputTensor>{{"", Dtype::u8, {1}}}, 0).files[0].header).find_last_of('}') + 1;
-    const OutputLayout full = layout_output(std::vector<OutputTensor>{{std::string(4096 - rest, 'n'), Dtype::u8, {1}}}, 0);
+    const size_t rest = std::string(layout_output(std::vector<OutputTensor>{{"", Dtype::u8, {1}}}, 0).files[0].header)
+                            .find_last_of('}') +
+                        1;
+    const OutputLayout full =
+        layout_output(std::vector<OutputTensor>{{std::string(4096 - rest, 'n'), Dtype::u8, {1}}}, 0);
     EXPECT_EQ(full.files[0].data_begin, 4096u);
     EXPECT_EQ(full.files[0].header.back(), '}');
-    const OutputLayout over = layout_output(std::vector<OutputTensor>{{std::string(4097 - rest, 'n'), Dtype::u8, {1}}}, 0);
+    const OutputLayout over =
+        layout_output(std::vector<OutputTensor>{{std::string(4097 - rest, 'n'), Dtype::u8, {1}}}, 0);
     EXPECT_EQ(over.files[0].data_begin, 8192u);
 }
 
@@ -131,7 +140,8 @@ TEST(Layout, RandomTensorsHoldTheFormat) {
                 int64_t elements = 1;
                 for (int64_t dimension : tensors[next].shape) elements *= dimension;
                 if (limit && offset == 0 && f > 0) {
-                    ASSERT_GT(previous + uint64_t(elements * bytes_of(tensors[next].dtype)), limit) << "closed too early";
+                    ASSERT_GT(previous + uint64_t(elements * bytes_of(tensors[next].dtype)), limit)
+                        << "closed too early";
                 }
                 offset += uint64_t(elements * bytes_of(tensors[next].dtype));
                 ASSERT_EQ(entry["data_offsets"][1], offset);
@@ -152,15 +162,16 @@ TEST(Layout, RandomTensorsHoldTheFormat) {
     }
 }
 
-TEST(Layout, MillionTensorsAreQuick) {
+TEST(Layout, ManyTensorsAreQuick) {
     std::vector<OutputTensor> tensors;
-    for (int i = 0; i < 1'000'000; ++i)
-        tensors.push_back({"model.layers." + std::to_string(i / 9) + ".weight." + std::to_string(i % 9), Dtype::bf16, {64, 64}});
+    for (int i = 0; i < 200'000; ++i)
+        tensors.push_back(
+            {"model.layers." + std::to_string(i / 9) + ".weight." + std::to_string(i % 9), Dtype::bf16, {64, 64}});
     const auto start = std::chrono::steady_clock::now();
-    const OutputLayout layout = layout_output(tensors, 1'000'000'000);
+    const OutputLayout layout = layout_output(tensors, 200'000'000);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    EXPECT_EQ(layout.files.size(), 9u);  // 122,070 tensors of 8,192 bytes fit 1 GB
-    EXPECT_LT(seconds, 30) << "a quadratic step would take hours";
+    EXPECT_EQ(layout.files.size(), 9u);  // 24,414 tensors of 8,192 bytes fit 200 MB
+    EXPECT_LT(seconds, 10) << "a quadratic step would take many minutes";
     RecordProperty("milliseconds", int(1000 * seconds));
 }
 
@@ -180,17 +191,25 @@ TEST(Layout, RefusesWhatCannotBeWritten) {
     expect_error({{"a", Dtype::f4, {3}}}, "whole number of bytes");
     expect_error({{"a", Dtype::u8, {-1}}}, "negative");
     expect_error({{"a", Dtype::f32, {int64_t(1) << 40, int64_t(1) << 40}}}, "2^63");
-    expect_error({{"a", Dtype::u8, {int64_t(1) << 59}}, {"b", Dtype::u8, {int64_t(1) << 59}}, {"c", Dtype::u8, {int64_t(1) << 59}},
-                  {"d", Dtype::u8, {int64_t(1) << 59}}, {"e", Dtype::u8, {int64_t(1) << 59}}, {"f", Dtype::u8, {int64_t(1) << 59}},
-                  {"g", Dtype::u8, {int64_t(1) << 59}}, {"h", Dtype::u8, {int64_t(1) << 59}}}, "2^62");
-    EXPECT_NO_THROW(layout_output(std::vector<OutputTensor>{{"a", Dtype::f4, {4}}, {"b", Dtype::f32, {int64_t(1) << 62, 0, int64_t(1) << 62}}}, 0));
+    expect_error({{"a", Dtype::u8, {int64_t(1) << 59}},
+                  {"b", Dtype::u8, {int64_t(1) << 59}},
+                  {"c", Dtype::u8, {int64_t(1) << 59}},
+                  {"d", Dtype::u8, {int64_t(1) << 59}},
+                  {"e", Dtype::u8, {int64_t(1) << 59}},
+                  {"f", Dtype::u8, {int64_t(1) << 59}},
+                  {"g", Dtype::u8, {int64_t(1) << 59}},
+                  {"h", Dtype::u8, {int64_t(1) << 59}}},
+                 "2^62");
+    EXPECT_NO_THROW(layout_output(
+        std::vector<OutputTensor>{{"a", Dtype::f4, {4}}, {"b", Dtype::f32, {int64_t(1) << 62, 0, int64_t(1) << 62}}},
+        0));
 }
 
 TEST(Layout, HeaderBeyondTheFormatsLimitNamesTheRemedy) {
     std::vector<OutputTensor> tensors;
-    for (int i = 0; i < 1'000'001; ++i) tensors.push_back({std::to_string(i), Dtype::u8, {1}});
+    for (int i = 0; i < 110; ++i) tensors.push_back({std::to_string(i) + std::string(1'000'000, 'n'), Dtype::u8, {1}});
     expect_error(tensors, "smaller shard size");
-    EXPECT_EQ(layout_output(tensors, 600'000).files.size(), 2u);
+    EXPECT_EQ(layout_output(tensors, 60).files.size(), 2u);
 }
 
 }  // namespace

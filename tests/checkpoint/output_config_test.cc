@@ -24,7 +24,9 @@ struct Shaped {
 VocabularyTensors vocabulary(const std::vector<Shaped>& tensors) { return vocabulary_tensors(tensors); }
 
 VocabularyTensors untied(int64_t rows) {
-    return vocabulary({{"model.embed_tokens.weight", {rows, 8}}, {"model.layers.0.mlp.up_proj.weight", {rows, 8}}, {"lm_head.weight", {rows, 8}}});
+    return vocabulary({{"model.embed_tokens.weight", {rows, 8}},
+                       {"model.layers.0.mlp.up_proj.weight", {rows, 8}},
+                       {"lm_head.weight", {rows, 8}}});
 }
 VocabularyTensors tied(int64_t rows) { return vocabulary({{"model.embed_tokens.weight", {rows, 8}}}); }
 
@@ -32,8 +34,9 @@ OutputConfig change(const std::string& config, const ConfigChanges& changes) {
     return output_config(std::vector<std::string>{config}, 0, changes);
 }
 
-const std::string llama = R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":3,"vocab_size":64,"rms_norm_eps":1e-05,)"
-                          R"("eos_token_id":[1,2,3],"rope_theta":500000.0,"big":9007199254740993,"tie_word_embeddings":false,"torch_dtype":"float32"})";
+const std::string llama =
+    R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":3,"vocab_size":64,"rms_norm_eps":1e-05,)"
+    R"("eos_token_id":[1,2,3],"rope_theta":500000.0,"big":9007199254740993,"tie_word_embeddings":false,"torch_dtype":"float32"})";
 
 TEST(OutputConfig, NothingChangedIsTheSameConfig) {
     std::ifstream file(AMALGAM_SOURCE_DIR "/tests/data/zoo/models/base/config.json");
@@ -52,15 +55,17 @@ TEST(OutputConfig, KeepsOrderAndNumbers) {
     ConfigChanges changes;
     changes.dtype = Dtype::bf16;
     changes.donor = changes.written = untied(64);
-    EXPECT_EQ(Json::parse(change(llama, changes).text).dump(),
-              R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":3,"vocab_size":64,"rms_norm_eps":1e-05,)"
-              R"("eos_token_id":[1,2,3],"rope_theta":500000.0,"big":9007199254740993,"tie_word_embeddings":false,"torch_dtype":"bfloat16"})");
+    EXPECT_EQ(
+        Json::parse(change(llama, changes).text).dump(),
+        R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":3,"vocab_size":64,"rms_norm_eps":1e-05,)"
+        R"("eos_token_id":[1,2,3],"rope_theta":500000.0,"big":9007199254740993,"tie_word_embeddings":false,"torch_dtype":"bfloat16"})");
 }
 
 TEST(OutputConfig, InfinityAsPythonWritesItStays) {
     ConfigChanges changes;
     changes.dtype = Dtype::f16;
-    const OutputConfig result = change(R"({"time_step_limit": [0.0, Infinity], "dtype": "bfloat16", "s": "NaN"})", changes);
+    const OutputConfig result =
+        change(R"({"time_step_limit": [0.0, Infinity], "dtype": "bfloat16", "s": "NaN"})", changes);
     EXPECT_THAT(result.text, HasSubstr("    Infinity\n"));
     EXPECT_THAT(result.text, HasSubstr(R"("s": "NaN")"));
     EXPECT_THAT(result.text, HasSubstr(R"("dtype": "float16")"));
@@ -73,10 +78,16 @@ TEST(OutputConfig, DtypeGoesWhereTheDonorHasIt) {
     EXPECT_EQ(Json::parse(change(R"({"a":1})", changes).text).dump(), R"({"a":1,"torch_dtype":"float16"})");
     EXPECT_EQ(Json::parse(change(R"({"transformers_version":"5.1.0"})", changes).text).dump(),
               R"({"transformers_version":"5.1.0","dtype":"float16"})");
-    EXPECT_EQ(Json::parse(change(R"({"dtype":"float32","text_config":{"dtype":"float32","dtypes":"x"},"vision_config":{"torch_dtype":null},"other":{"dtype":"float32"}})",
-                                 changes).text).dump(),
-              R"({"dtype":"float16","text_config":{"dtype":"float16","dtypes":"x"},"vision_config":{"torch_dtype":"float16"},"other":{"dtype":"float32"}})");
-    EXPECT_EQ(Json::parse(change(R"({"dtype":"float32"})", {}).text).dump(), R"({"dtype":"float32"})") << "unknown: left alone";
+    EXPECT_EQ(
+        Json::parse(
+            change(
+                R"({"dtype":"float32","text_config":{"dtype":"float32","dtypes":"x"},"vision_config":{"torch_dtype":null},"other":{"dtype":"float32"}})",
+                changes)
+                .text)
+            .dump(),
+        R"({"dtype":"float16","text_config":{"dtype":"float16","dtypes":"x"},"vision_config":{"torch_dtype":"float16"},"other":{"dtype":"float32"}})");
+    EXPECT_EQ(Json::parse(change(R"({"dtype":"float32"})", {}).text).dump(), R"({"dtype":"float32"})")
+        << "unknown: left alone";
 }
 
 TEST(OutputConfig, VocabularyFollowsTheRowsWritten) {
@@ -93,9 +104,11 @@ TEST(OutputConfig, VocabularyFollowsTheRowsWritten) {
     EXPECT_THAT(result.warnings, ElementsAre(HasSubstr("vocab_size was 64")));
 
     // Nested, with eight rows that vocab_size does not count, as Mllama has it.
-    const std::string mllama = R"({"architectures":["MllamaForConditionalGeneration"],"text_config":{"vocab_size":64,"num_hidden_layers":1}})";
+    const std::string mllama =
+        R"({"architectures":["MllamaForConditionalGeneration"],"text_config":{"vocab_size":64,"num_hidden_layers":1}})";
     const auto rows = [](int64_t embedding, int64_t head) {
-        return vocabulary({{"language_model.model.embed_tokens.weight", {embedding, 8}}, {"language_model.lm_head.weight", {head, 8}}});
+        return vocabulary({{"language_model.model.embed_tokens.weight", {embedding, 8}},
+                           {"language_model.lm_head.weight", {head, 8}}});
     };
     changes.donor = rows(72, 64);
     changes.written = rows(72, 64);
@@ -112,7 +125,8 @@ TEST(OutputConfig, VocabularyOfOtherModelsIsLeftAlone) {
     EXPECT_EQ(Json::parse(change(R"({"architectures":["BertModel"],"vocab_size":64})", changes).text).dump(),
               R"({"architectures":["BertModel"],"vocab_size":64})");
     changes.written = vocabulary({{"a.embed_tokens.weight", {60, 8}}, {"b.embed_tokens.weight", {40, 8}}});
-    EXPECT_EQ(Json::parse(change(R"({"architectures":["XForCausalLM"],"vocab_size":64})", changes).text)["vocab_size"], 64);
+    EXPECT_EQ(Json::parse(change(R"({"architectures":["XForCausalLM"],"vocab_size":64})", changes).text)["vocab_size"],
+              64);
     changes.written = changes.donor = vocabulary({{"blocks.0.qkv.weight", {60, 8}}});
     EXPECT_EQ(Json::parse(change(R"({"architectures":["ViTModel"],"num_hidden_layers":1})", changes).text).dump(),
               R"({"architectures":["ViTModel"],"num_hidden_layers":1})");
@@ -141,9 +155,14 @@ TEST(OutputConfig, TyingFollowsTheTensorsWritten) {
     EXPECT_EQ(tie(R"({"architectures":["MistralModel"],"tie_word_embeddings":false})", tied(8), tied(8)), "false");
     EXPECT_EQ(tie(R"({"architectures":["BertModel"]})", tied(8), tied(8)), "absent");
     // T5 scales by this key.
-    EXPECT_EQ(tie(R"({"architectures":["T5ForConditionalGeneration"],"is_encoder_decoder":true,"tie_word_embeddings":true})", untied(8), untied(8)), "true");
+    EXPECT_EQ(
+        tie(R"({"architectures":["T5ForConditionalGeneration"],"is_encoder_decoder":true,"tie_word_embeddings":true})",
+            untied(8), untied(8)),
+        "true");
     // Heads of other names have the embedding's shape.
-    const auto named = [](const std::string& head) { return vocabulary({{"transformer.wte.weight", {9, 4}}, {head, {9, 4}}}); };
+    const auto named = [](const std::string& head) {
+        return vocabulary({{"transformer.wte.weight", {9, 4}}, {head, {9, 4}}});
+    };
     EXPECT_EQ(tie(yes, tied(9), named("output.weight")), "false");
     EXPECT_EQ(tie(yes, tied(9), named("embed_out.weight")), "false");
     EXPECT_EQ(tie(yes, tied(9), named("transformer.wpe.weight")), "false") << "same shape: cannot be told from a head";
@@ -155,14 +174,17 @@ TEST(OutputConfig, TyingInNestedSettings) {
     ConfigChanges changes;
     changes.donor = tied(8);
     changes.written = untied(8);
-    const std::string config = R"({"architectures":["XForConditionalGeneration"],"tie_word_embeddings":true,"text_config":{"tie_word_embeddings":true}})";
-    EXPECT_EQ(Json::parse(change(config, changes).text).dump(),
-              R"({"architectures":["XForConditionalGeneration"],"tie_word_embeddings":false,"text_config":{"tie_word_embeddings":false}})");
+    const std::string config =
+        R"({"architectures":["XForConditionalGeneration"],"tie_word_embeddings":true,"text_config":{"tie_word_embeddings":true}})";
+    EXPECT_EQ(
+        Json::parse(change(config, changes).text).dump(),
+        R"({"architectures":["XForConditionalGeneration"],"tie_word_embeddings":false,"text_config":{"tie_word_embeddings":false}})");
 }
 
 using Sources = std::vector<std::pair<int, int64_t>>;
 
-Json sliced(const std::vector<std::string>& configs, int donor, const Sources& sources, std::vector<std::string>* warnings = nullptr) {
+Json sliced(const std::vector<std::string>& configs, int donor, const Sources& sources,
+            std::vector<std::string>* warnings = nullptr) {
     ConfigChanges changes;
     changes.layer_sources = sources;
     const OutputConfig result = output_config(configs, donor, changes);
@@ -173,7 +195,8 @@ Json sliced(const std::vector<std::string>& configs, int donor, const Sources& s
 TEST(OutputConfig, LayerCountByAnyName) {
     for (const char* key : {"num_hidden_layers", "n_layer", "num_layers", "n_layers"}) {
         const std::string config = std::string(R"({"a":1,")") + key + R"(":2,"z":0})";
-        EXPECT_EQ(sliced({config}, 0, {{0, 0}, {0, 1}, {0, 1}}).dump(), std::string(R"({"a":1,")") + key + R"(":3,"z":0})");
+        EXPECT_EQ(sliced({config}, 0, {{0, 0}, {0, 1}, {0, 1}}).dump(),
+                  std::string(R"({"a":1,")") + key + R"(":3,"z":0})");
     }
     std::vector<std::string> warnings;
     EXPECT_EQ(sliced({R"({"depth":2})"}, 0, {{0, 0}}, &warnings).dump(), R"({"depth":2})");
@@ -181,24 +204,32 @@ TEST(OutputConfig, LayerCountByAnyName) {
 }
 
 TEST(OutputConfig, ListsWithOneEntryALayerFollow) {
-    const std::string a = R"({"num_hidden_layers":3,"layer_types":["s","f","s"],"eos_token_id":[7,8,9],"no_rope_layers":[1,0,1],"architectures":["A","B","C"],"sizes":[1,2,3],"pair":[1,2]})";
+    const std::string a =
+        R"({"num_hidden_layers":3,"layer_types":["s","f","s"],"eos_token_id":[7,8,9],"no_rope_layers":[1,0,1],"architectures":["A","B","C"],"sizes":[1,2,3],"pair":[1,2]})";
     const std::string b = R"({"num_hidden_layers":2,"layer_types":["x","y"],"no_rope_layers":[0,0],"sizes":[10,20]})";
-    EXPECT_EQ(sliced({a, b}, 0, {{0, 0}, {1, 1}, {0, 2}, {0, 1}}).dump(),
-              R"({"num_hidden_layers":4,"layer_types":["s","y","s","f"],"eos_token_id":[7,8,9],"no_rope_layers":[1,0,1,0],"architectures":["A","B","C"],"sizes":[1,20,3,2],"pair":[1,2]})");
-    EXPECT_EQ(sliced({R"({"num_hidden_layers":3,"hybrid_override_pattern":"M-*"})"}, 0, {{0, 2}, {0, 0}, {0, 0}, {0, 1}})["hybrid_override_pattern"], "*MM-");
+    EXPECT_EQ(
+        sliced({a, b}, 0, {{0, 0}, {1, 1}, {0, 2}, {0, 1}}).dump(),
+        R"({"num_hidden_layers":4,"layer_types":["s","y","s","f"],"eos_token_id":[7,8,9],"no_rope_layers":[1,0,1,0],"architectures":["A","B","C"],"sizes":[1,20,3,2],"pair":[1,2]})");
+    EXPECT_EQ(sliced({R"({"num_hidden_layers":3,"hybrid_override_pattern":"M-*"})"}, 0,
+                     {{0, 2}, {0, 0}, {0, 0}, {0, 1}})["hybrid_override_pattern"],
+              "*MM-");
 }
 
 TEST(OutputConfig, ListsOfLayerNumbersAreRenumbered) {
-    const std::string a = R"({"num_hidden_layers":4,"mlp_only_layers":[0,3],"cross_attention_layers":[],"moe_layers":[0,1,2,3]})";
-    const std::string b = R"({"num_hidden_layers":4,"mlp_only_layers":[],"cross_attention_layers":[2],"moe_layers":[1]})";
+    const std::string a =
+        R"({"num_hidden_layers":4,"mlp_only_layers":[0,3],"cross_attention_layers":[],"moe_layers":[0,1,2,3]})";
+    const std::string b =
+        R"({"num_hidden_layers":4,"mlp_only_layers":[],"cross_attention_layers":[2],"moe_layers":[1]})";
     EXPECT_EQ(sliced({a, b}, 0, {{0, 3}, {1, 0}, {1, 2}, {0, 0}, {0, 1}}).dump(),
               R"({"num_hidden_layers":5,"mlp_only_layers":[0,3],"cross_attention_layers":[2],"moe_layers":[0,3,4]})");
 }
 
 TEST(OutputConfig, NestedSettingsAreTheTextModels) {
-    const std::string config = R"({"vision_config":{"num_hidden_layers":2,"layer_types":["v","w"]},"text_config":{"num_hidden_layers":2,"layer_types":["s","f"]}})";
-    EXPECT_EQ(sliced({config}, 0, {{0, 1}, {0, 0}, {0, 0}}).dump(),
-              R"({"vision_config":{"num_hidden_layers":2,"layer_types":["v","w"]},"text_config":{"num_hidden_layers":3,"layer_types":["f","s","s"]}})");
+    const std::string config =
+        R"({"vision_config":{"num_hidden_layers":2,"layer_types":["v","w"]},"text_config":{"num_hidden_layers":2,"layer_types":["s","f"]}})";
+    EXPECT_EQ(
+        sliced({config}, 0, {{0, 1}, {0, 0}, {0, 0}}).dump(),
+        R"({"vision_config":{"num_hidden_layers":2,"layer_types":["v","w"]},"text_config":{"num_hidden_layers":3,"layer_types":["f","s","s"]}})");
 }
 
 TEST(OutputConfig, ModelsWithoutTheSettingGiveTheDonors) {
@@ -213,7 +244,8 @@ TEST(OutputConfig, ModelsWithoutTheSettingGiveTheDonors) {
 
 TEST(OutputConfig, SettingsByPositionWarn) {
     std::vector<std::string> warnings;
-    const std::string config = R"({"num_hidden_layers":3,"first_k_dense_replace":1,"decoder_sparse_step":1,"sliding_window_pattern":6})";
+    const std::string config =
+        R"({"num_hidden_layers":3,"first_k_dense_replace":1,"decoder_sparse_step":1,"sliding_window_pattern":6})";
     sliced({config}, 0, {{0, 0}, {0, 2}}, &warnings);
     EXPECT_THAT(warnings, ElementsAre(HasSubstr("first_k_dense_replace = 1"), HasSubstr("sliding_window_pattern = 6")));
     sliced({config}, 0, {{0, 0}, {0, 1}, {0, 2}}, &warnings);
@@ -221,7 +253,8 @@ TEST(OutputConfig, SettingsByPositionWarn) {
 }
 
 TEST(OutputConfig, InvalidDonorIsAnError) {
-    for (const std::string config : {"{", "[]", "3", "{\"a\":}", "{\"a\":\"\xff\"}", "{\"a\":1} x", "{\"a\":1e999}", "nonsense"})
+    for (const std::string config :
+         {"{", "[]", "3", "{\"a\":}", "{\"a\":\"\xff\"}", "{\"a\":1} x", "{\"a\":1e999}", "nonsense"})
         EXPECT_THROW(change(config, {}), Error) << config;
     EXPECT_THROW(change("{\"a\":" + std::string(5000, '[') + std::string(5000, ']') + "}", {}), Error);
     EXPECT_THROW(output_config({}, 0, {}), Error);

@@ -58,12 +58,15 @@ TEST_F(OutputFolder, NeverWritesOutside) {
     put("victim", "keep");
     fs::create_symlink(root_ / "victim", to() + "/README.md");
     EXPECT_THAT(error_of([&] { write_output_text(to(), {"README.md", "x"}); }), HasSubstr(to() + "/README.md"));
-    for (const char* name : {"../victim", "", ".", "..", "/tmp/x", "a/b"}) EXPECT_THROW(write_output_text(to(), {name, "x"}), Error) << name;
+    for (const char* name : {"../victim", "", ".", "..", "/tmp/x", "a/b"})
+        EXPECT_THROW(write_output_text(to(), {name, "x"}), Error) << name;
     EXPECT_EQ(get("victim"), "keep");
 }
 
 TEST_F(OutputFolder, ErrorsNamePathAndReason) {
-    EXPECT_THAT(error_of([&] { write_output_text(root_ / "nowhere", {"a", "x"}); }),
+    EXPECT_THAT(error_of([&] {
+                    write_output_text(root_ / "nowhere", {"a", "x"});
+                }),
                 testing::AllOf(HasSubstr(root_ / "nowhere/a"), HasSubstr("No such file or directory")));
     EXPECT_THAT(error_of([&] { sync_folder(root_ / "nowhere"); }), HasSubstr("No such file or directory"));
     fs::create_directory(to() + "/tokenizer.json");
@@ -81,7 +84,8 @@ TEST_F(OutputFolder, CopiesWhatLoadersLookForAndNothingElse) {
     put("blob", "linked");
     fs::create_symlink(root_ / "blob", from() + "/generation_config.json");
     fs::create_symlink(root_ / "gone", from() + "/vocab.txt");
-    for (const char* other : {"config.json", "model.safetensors", "README.md", "modeling_x.py", "model.safetensors.index.json"})
+    for (const char* other :
+         {"config.json", "model.safetensors", "README.md", "modeling_x.py", "model.safetensors.index.json"})
         put(std::string("from/") + other, "no");
     EXPECT_THAT(copy_companion_files(from(), to()), ElementsAre("tokenizer.json", "generation_config.json"));
     EXPECT_EQ(get("to/tokenizer.json"), large);
