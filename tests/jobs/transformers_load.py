@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Merges the tiny zoo by TIES, loads the result with Hugging Face transformers, and compares its logits with those of the
-same merge done in numpy by the oracle.
+"""Merges the tiny zoo by TIES, loads the result with Hugging Face transformers, and compares its logits with those of
+the same merge done in numpy by the oracle.
 
     transformers_load.py PROGRAM
 
 PROGRAM may be several words ("mpirun -n 4 build/jobs/amalgam"). Needs torch, transformers and numpy; CI runs it in a
 virtual environment of its own.
 """
+
 import json
 import os
 import shlex
@@ -26,17 +27,22 @@ from resolve import expected_output  # noqa: E402
 from safetensors_io import read_model, round_to  # noqa: E402
 
 PROMPTS = 8
-# largest difference of a logit, relative to the largest logit: the numbers differ in the last bits of float32, which turn
-# into a last bit of bfloat16 here and there
+# largest difference of a logit, relative to the largest logit: the numbers differ in the last bits of float32, which
+# turn into a last bit of bfloat16 here and there
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-3}
 
 
 def recipe(dtype):
     model = lambda name: os.path.join(ZOO, "models", name)
     entry = lambda name, weight, density: {"model": model(name), "parameters": {"weight": weight, "density": density}}
-    return {"merge_method": "ties", "base_model": model("base"), "models": [
-        entry("math-en", 0.6, 0.5), entry("math2-en", [0.1, 0.4], 0.3), entry("lang-ja", 1.0, 0.7)],
-        "parameters": {"normalize": False, "lambda": 1.1}, "dtype": "float32", "out_dtype": dtype}
+    return {
+        "merge_method": "ties",
+        "base_model": model("base"),
+        "models": [entry("math-en", 0.6, 0.5), entry("math2-en", [0.1, 0.4], 0.3), entry("lang-ja", 1.0, 0.7)],
+        "parameters": {"normalize": False, "lambda": 1.1},
+        "dtype": "float32",
+        "out_dtype": dtype,
+    }
 
 
 def prompts():
@@ -61,7 +67,7 @@ def in_numpy(made, dtype, folder):
 
 
 def compare(program, dtype, root):
-    """"" or what is wrong"""
+    """ "" or what is wrong"""
     made = recipe(dtype)
     with open(os.path.join(root, dtype + ".yaml"), "w") as file:
         file.write(small_yaml.dump(made))

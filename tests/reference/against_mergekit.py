@@ -8,6 +8,7 @@ First whole recipes of random Llama models through mergekit's planner (parameter
 every tensor of every awkward case through mergekit's method alone. Methods that draw at random take part where nothing
 is drawn. Prints a line per difference.
 """
+
 import argparse
 import os
 import tempfile
@@ -36,7 +37,11 @@ def near(got, merged):
     scale = np.where(np.isfinite(merged.scale), merged.scale, 0)
     tolerance = 2e-5 * (scale + 0.1 * scale.max(initial=0))
     with np.errstate(invalid="ignore"):
-        good = (np.abs(got - merged.values) <= tolerance) | (np.isnan(got) & np.isnan(merged.values)) | (got == merged.values)
+        good = (
+            (np.abs(got - merged.values) <= tolerance)
+            | (np.isnan(got) & np.isnan(merged.values))
+            | (got == merged.values)
+        )
         return good if merged.other is None else good | (np.abs(got - merged.other) <= tolerance)
 
 
@@ -60,8 +65,11 @@ def whole_recipe(case):
         for reference, model in case.models.items():
             write_model(reference, model.tensors, model.config, model.shards)
         LoaderCache().loaders.clear()  # it goes by path
-        run_merge(MergeConfiguration.model_validate(case.recipe), "out",
-                  MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True))
+        run_merge(
+            MergeConfiguration.model_validate(case.recipe),
+            "out",
+            MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True),
+        )
         got = read_model("out")
         os.chdir("/")
     if set(got) != set(expected):
@@ -72,8 +80,10 @@ def whole_recipe(case):
         good = near(got[name].values, merged)
         if not good.all():
             at = np.flatnonzero(~good.reshape(-1))[0]
-            wrong.append(f"{name}: {(~good).sum()} of {good.size} elements differ, mergekit {got[name].values.reshape(-1)[at]!r}, "
-                         f"oracle {merged.values.reshape(-1)[at]!r}")
+            wrong.append(
+                f"{name}: {(~good).sum()} of {good.size} differ, mergekit {got[name].values.reshape(-1)[at]!r}, "
+                f"oracle {merged.values.reshape(-1)[at]!r}"
+            )
     return wrong
 
 
@@ -106,8 +116,9 @@ def by_tensor(case):
                 arguments[p.name] = p.value_type(arguments[p.name])
         parts = [Input(t.values, s.position, f) for s, t, f in inputs]
         try:
-            merged = oracle.merge(recipe["merge_method"], None if base is None else base.values, parts,
-                                  Context(task.name, options, wide))
+            merged = oracle.merge(
+                recipe["merge_method"], None if base is None else base.values, parts, Context(task.name, options, wide)
+            )
         except MergeError as error:
             merged = error
         try:
@@ -118,13 +129,17 @@ def by_tensor(case):
         if isinstance(got, Exception) or isinstance(merged, Exception):
             if not (isinstance(got, Exception) and isinstance(merged, Exception)):
                 shown = lambda x: f"{type(x).__name__} {x}" if isinstance(x, Exception) else "a value"
-                wrong.append(f"{task.name} {base.shape if base is not None else ''}: mergekit {shown(got)}, oracle {shown(merged)}")
+                wrong.append(
+                    f"{task.name}: mergekit {shown(got)}, oracle {shown(merged)}"
+                )
             continue
         good = near(got, merged)
         if not good.all():
             at = np.flatnonzero(~good.reshape(-1))[0]
-            wrong.append(f"{task.name} {good.shape}: {(~good).sum()} of {good.size} elements differ, mergekit "
-                         f"{got.reshape(-1)[at]!r}, oracle {merged.values.reshape(-1)[at]!r}")
+            wrong.append(
+                f"{task.name} {good.shape}: {(~good).sum()} of {good.size} elements differ, mergekit "
+                f"{got.reshape(-1)[at]!r}, oracle {merged.values.reshape(-1)[at]!r}"
+            )
     return wrong
 
 
@@ -161,7 +176,11 @@ def main():
             wrong = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
         done, differ = done + 1, differ + bool(wrong)
         if wrong:
-            print(f"{case.name} ({judge.__name__}): {wrong[0]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""), flush=True)
+            print(
+                f"{case.name} ({judge.__name__}): {wrong[0]}"
+                + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+                flush=True,
+            )
     print(f"{done} compared, {differ} differ")
 
 

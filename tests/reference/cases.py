@@ -1,4 +1,5 @@
 """What a test case is, and the random models cases are made of."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,12 +10,20 @@ HIDDEN, VOCABULARY = 16, 53
 
 # shapes at the borders of packs, lanes, rows and blocks of 65,536 elements
 ODD_SHAPES = {
-    "odd.one": (1,), "odd.seven": (7,), "odd.lanes_less_one.weight": (3, 85), "odd.lanes_plus_one": (257,),
-    "odd.prime.weight": (4099,), "odd.scalar": (), "odd.empty.weight": (0, 16), "odd.cube.weight": (4, 3, 2, 5),
+    "odd.one": (1,),
+    "odd.seven": (7,),
+    "odd.lanes_less_one.weight": (3, 85),
+    "odd.lanes_plus_one": (257,),
+    "odd.prime.weight": (4099,),
+    "odd.scalar": (),
+    "odd.empty.weight": (0, 16),
+    "odd.cube.weight": (4, 3, 2, 5),
     "odd.column.weight": (33, 1),
 }
 BIG_SHAPES = {
-    "big.two_blocks": (70001,), "big.four_blocks": (3 * 65536 + 5,), "big.straddling_rows.weight": (100, 1667),
+    "big.two_blocks": (70001,),
+    "big.four_blocks": (3 * 65536 + 5,),
+    "big.straddling_rows.weight": (100, 1667),
     "big.long_rows.weight": (2, 66000),
 }
 
@@ -42,10 +51,17 @@ class Case:
 def layer_shapes(layer, tower="model.layers"):
     prefix = f"{tower}.{layer}."
     square, up = (HIDDEN, HIDDEN), (24, HIDDEN)
-    return {prefix + "self_attn.q_proj.weight": square, prefix + "self_attn.k_proj.weight": square,
-            prefix + "self_attn.v_proj.weight": square, prefix + "self_attn.o_proj.weight": square,
-            prefix + "mlp.gate_proj.weight": up, prefix + "mlp.up_proj.weight": up, prefix + "mlp.down_proj.weight": up[::-1],
-            prefix + "input_layernorm.weight": (HIDDEN,), prefix + "post_attention_layernorm.weight": (HIDDEN,)}
+    return {
+        prefix + "self_attn.q_proj.weight": square,
+        prefix + "self_attn.k_proj.weight": square,
+        prefix + "self_attn.v_proj.weight": square,
+        prefix + "self_attn.o_proj.weight": square,
+        prefix + "mlp.gate_proj.weight": up,
+        prefix + "mlp.up_proj.weight": up,
+        prefix + "mlp.down_proj.weight": up[::-1],
+        prefix + "input_layernorm.weight": (HIDDEN,),
+        prefix + "post_attention_layernorm.weight": (HIDDEN,),
+    }
 
 
 def llama_shapes(layers, vocabulary=VOCABULARY, tied=False):
@@ -59,10 +75,21 @@ def llama_shapes(layers, vocabulary=VOCABULARY, tied=False):
 
 
 def config(layers, dtype, vocabulary=VOCABULARY, tied=False):
-    return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": 24,
-            "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": vocabulary,
-            "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "tie_word_embeddings": tied,
-            "torch_dtype": FORMATS[dtype][1], "hidden_act": "silu"}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": HIDDEN,
+        "intermediate_size": 24,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "vocab_size": vocabulary,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 64,
+        "tie_word_embeddings": tied,
+        "torch_dtype": FORMATS[dtype][1],
+        "hidden_act": "silu",
+    }
 
 
 class Zoo:
@@ -74,17 +101,23 @@ class Zoo:
 
     def far(self, norm=0.0):
         """a model that has nothing to do with the others"""
-        return {name: self.rng.standard_normal(shape) * 0.05 + (norm if "norm" in name else 0)
-                for name, shape in self.shapes.items()}
+        return {
+            name: self.rng.standard_normal(shape) * 0.05 + (norm if "norm" in name else 0)
+            for name, shape in self.shapes.items()
+        }
 
     def expert(self, strength=0.01, touched=0.8, base=None):
         """a fine-tune: a share of the elements is untouched, so that their deltas are exactly 0"""
         base = base or self.base
-        return {name: np.where(self.rng.random(v.shape) < touched, v + strength * self.rng.standard_normal(v.shape), v)
-                for name, v in base.items()}
+        return {
+            name: np.where(self.rng.random(v.shape) < touched, v + strength * self.rng.standard_normal(v.shape), v)
+            for name, v in base.items()
+        }
 
     def experts(self, count):
-        return [self.expert(self.rng.choice([0.003, 0.01, 0.03]), self.rng.choice([0.3, 0.8, 1.0])) for _ in range(count)]
+        return [
+            self.expert(self.rng.choice([0.003, 0.01, 0.03]), self.rng.choice([0.3, 0.8, 1.0])) for _ in range(count)
+        ]
 
     def coarse(self, count):
         """base and experts on coarse grids: deltas have few magnitudes, and opposite deltas cancel exactly"""
@@ -119,9 +152,12 @@ def shapes_for(rng, layers=3, big=True):
 
 def with_integers(tensors, rng):
     """adds tensors that must be carried over unchanged"""
-    extra = {"model.position_ids": integers("I64", np.arange(40).reshape(1, 40)),
-             "model.attention_mask": integers("BOOL", np.tril(np.ones((5, 5)))),
-             "model.counts": integers("I32", rng.integers(-9, 9, 11)), "model.bytes": integers("U8", np.arange(256))}
+    extra = {
+        "model.position_ids": integers("I64", np.arange(40).reshape(1, 40)),
+        "model.attention_mask": integers("BOOL", np.tril(np.ones((5, 5)))),
+        "model.counts": integers("I32", rng.integers(-9, 9, 11)),
+        "model.bytes": integers("U8", np.arange(256)),
+    }
     return {**tensors, **extra}
 
 

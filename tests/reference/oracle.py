@@ -4,9 +4,10 @@ Inputs are the exact values of the stored elements. Decisions that hang on a mag
 the number amalgam promises to decide by: the delta computed in float32, or in float64 if an input of the tensor is
 float64, ordered by its bits without the sign, descending, then by flat index. Everything else is float64.
 
-Where a decision is so close that float32 and float64 may honestly differ (a weighted vote that cancels, a variance or an
-importance at its threshold), `Merged.other` holds the value of the other decision.
+Where a decision is so close that float32 and float64 may honestly differ (a weighted vote that cancels, a variance or
+an importance at its threshold), `Merged.other` holds the value of the other decision.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,14 +24,14 @@ class MergeError(Exception):
 @dataclass
 class Input:
     values: np.ndarray  # float64, exact, with the tensor's shape
-    position: int = 0   # in the recipe's list of models
+    position: int = 0  # in the recipe's list of models
     fields: dict = field(default_factory=dict)
     band: tuple = None  # compat "paper": magnitudes (low, high) kept, both included; None: nothing is kept
 
 
 @dataclass
 class Merged:
-    values: np.ndarray        # float64, not yet rounded to the output's dtype
+    values: np.ndarray  # float64, not yet rounded to the output's dtype
     scale: np.ndarray = None  # size of the terms that were added up: what rounding errors are relative to
     other: np.ndarray = None  # where a decision was too close to call
 
@@ -38,6 +39,7 @@ class Merged:
 @dataclass
 class Context:
     """All that is not an input tensor."""
+
     name: str
     options: dict
     wide: bool = False  # an input is stored as float64
@@ -58,9 +60,10 @@ def descending(values, wide):
 
 # ---- sparsifiers: which elements of a task vector stay ----
 
+
 def keep_largest(d, density, wide):
     keep = np.zeros(d.size, bool)
-    keep[descending(d, wide)[:int(density * d.size)]] = True
+    keep[descending(d, wide)[: int(density * d.size)]] = True
     return keep.reshape(d.shape)
 
 
@@ -70,7 +73,7 @@ def keep_band(d, density, gamma, wide):
     kept, top = int(density * n), int(gamma * n)
     top += min(0, n - kept - top)
     keep = np.zeros(n, bool)
-    keep[descending(d, wide)[top:top + kept]] = True
+    keep[descending(d, wide)[top : top + kept]] = True
     return keep.reshape(d.shape)
 
 
@@ -89,7 +92,7 @@ def row_probabilities(d, density, epsilon, wide):
 
 
 def whole_model_band(deltas, density, gamma=0.0):
-    """compat "paper": (low, high) magnitude kept in all of a model's task vectors taken together; None keeps nothing."""
+    """compat "paper": (low, high) magnitude kept in all task vectors of a model together; None keeps nothing."""
     magnitude = np.sort(np.abs(np.concatenate([d.reshape(-1) for d in deltas])))[::-1]
     n = magnitude.size
     kept, top = int(density * n), int(gamma * n)
@@ -127,9 +130,14 @@ def sparsify(kind, d, model, context):
 # ---- task arithmetic and its family ----
 
 FAMILY = {  # method -> (sparsifier, signs are elected)
-    "task_arithmetic": (None, False), "ties": ("largest", True), "dare_linear": ("random", False),
-    "dare_ties": ("random", True), "breadcrumbs": ("band", False), "breadcrumbs_ties": ("band", True),
-    "della_linear": ("rows", False), "della": ("rows", True),
+    "task_arithmetic": (None, False),
+    "ties": ("largest", True),
+    "dare_linear": ("random", False),
+    "dare_ties": ("random", True),
+    "breadcrumbs": ("band", False),
+    "breadcrumbs_ties": ("band", True),
+    "della_linear": ("rows", False),
+    "della": ("rows", True),
 }
 
 
@@ -245,11 +253,13 @@ def arcee_fusion(base, other, context):
     # float32 divergences of rows that hardly differ have few good digits
     close = np.abs(importance - threshold) <= 1e-5 * np.abs(threshold)
     values, swapped = np.where(taken, b, a), np.where(taken, a, b)
-    return Merged(values.reshape(base.shape), np.abs(base) + np.abs(other),
-                  np.where(close, swapped, values).reshape(base.shape))
+    return Merged(
+        values.reshape(base.shape), np.abs(base) + np.abs(other), np.where(close, swapped, values).reshape(base.shape)
+    )
 
 
 # ---- averages and blends ----
+
 
 def linear(models, context):
     weights = [m.fields["weight"] for m in models]
@@ -389,7 +399,7 @@ def passthrough(models):
 
 
 def merge(method, base, models, context):
-    """`base`: float64 array or None. `models`: Inputs without the base (for slerp and its like: the one other model)."""
+    """`base`: float64 array or None. `models`: Inputs without the base (slerp and its like: the other model)."""
     with np.errstate(invalid="ignore", over="ignore"):
         if models[0].values.size == 0:
             return Merged(models[0].values, models[0].values)

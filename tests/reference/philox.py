@@ -2,11 +2,17 @@
 
 Written from Salmon et al. 2011 (Random123) and from the xxHash specification; `self_check.py` holds the known answers.
 """
+
 import numpy as np
 
 MASK64 = (1 << 64) - 1
-P1, P2, P3, P4, P5 = (11400714785074694791, 14029467366897019727, 1609587929392839161, 9650029242287828579,
-                      2870177450012600261)
+P1, P2, P3, P4, P5 = (
+    11400714785074694791,
+    14029467366897019727,
+    1609587929392839161,
+    9650029242287828579,
+    2870177450012600261,
+)
 
 
 def _rotate(x, r):
@@ -18,7 +24,7 @@ def _round(lane, word):
 
 
 def xxh64(data, seed=0):
-    word = lambda at, size: int.from_bytes(data[at:at + size], "little")
+    word = lambda at, size: int.from_bytes(data[at : at + size], "little")
     at, n = 0, len(data)
     if n >= 32:
         lanes = [(seed + P1 + P2) & MASK64, (seed + P2) & MASK64, seed, (seed - P1) & MASK64]
@@ -46,15 +52,19 @@ def xxh64(data, seed=0):
 
 
 def philox(counter, key):
-    """Philox4x32-10. `counter`: four uint32 arrays (or numbers) of one shape, `key`: two numbers. Four uint32 arrays."""
+    """Philox4x32-10. `counter`: four uint32 arrays or numbers, `key`: two numbers. Returns four uint32 arrays."""
     c0, c1, c2, c3 = np.broadcast_arrays(*[np.asarray(c, "u8") for c in counter])
     k0, k1 = int(key[0]), int(key[1])
-    low, shift = np.uint64(0xffffffff), np.uint64(32)
+    low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     for _ in range(10):
         first, second = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-        c0, c1, c2, c3 = ((second >> shift) ^ c1 ^ np.uint64(k0), second & low,
-                          (first >> shift) ^ c3 ^ np.uint64(k1), first & low)
-        k0, k1 = (k0 + 0x9E3779B9) & 0xffffffff, (k1 + 0xBB67AE85) & 0xffffffff
+        c0, c1, c2, c3 = (
+            (second >> shift) ^ c1 ^ np.uint64(k0),
+            second & low,
+            (first >> shift) ^ c3 ^ np.uint64(k1),
+            first & low,
+        )
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return [c.astype("<u4") for c in (c0, c1, c2, c3)]
 
 
@@ -63,15 +73,17 @@ def half_words(n, seed, position, name, refinement):
     block = np.arange((n + 7) // 8, dtype="u8")
     address = block | np.uint64(position << 48) | np.uint64(int(refinement) << 63)
     tensor = xxh64(name.encode())
-    words = philox((address & np.uint64(0xffffffff), address >> np.uint64(32), tensor & 0xffffffff, tensor >> 32),
-                   (seed & 0xffffffff, seed >> 32))
+    words = philox(
+        (address & np.uint64(0xFFFFFFFF), address >> np.uint64(32), tensor & 0xFFFFFFFF, tensor >> 32),
+        (seed & 0xFFFFFFFF, seed >> 32),
+    )
     return np.stack(words, axis=1).view("<u2").reshape(-1)[:n]
 
 
 def random_mask(probability, n, seed, position, name):
     """Which of n elements are kept; `probability` is one number or one per element."""
     threshold = np.clip(np.floor(np.asarray(probability, "f8") * 2.0**32), 0, 2.0**32 - 1).astype("u8")
-    high, low = threshold >> np.uint64(16), threshold & np.uint64(0xffff)
+    high, low = threshold >> np.uint64(16), threshold & np.uint64(0xFFFF)
     draw = half_words(n, seed, position, name, False)
     refined = half_words(n, seed, position, name, True)
     return (draw < high) | (draw == high) & (refined < low)

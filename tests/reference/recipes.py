@@ -1,4 +1,5 @@
 """Random recipes for every method: parameters as numbers, gradients and filter lists at every level, all dtypes."""
+
 import numpy as np
 
 from cases import Case, Zoo, llama_shapes, shapes_for, store
@@ -26,8 +27,10 @@ def setting(rng, draw, complete=True):
         return draw()
     if kind < 0.7:
         return [draw() for _ in range(int(rng.integers(2, 6)))]
-    entries = [{"filter": str(f), "value": draw() if rng.random() < 0.6 else [draw(), draw(), draw()]}
-               for f in rng.choice(FILTERS, 2, replace=False)]
+    entries = [
+        {"filter": str(f), "value": draw() if rng.random() < 0.6 else [draw(), draw(), draw()]}
+        for f in rng.choice(FILTERS, 2, replace=False)
+    ]
     if complete or rng.random() < 0.5:
         entries.append({"value": draw()} if rng.random() < 0.7 else {"filter": "*", "value": draw()})
     return entries
@@ -40,7 +43,8 @@ def flag(rng):
 def shared_parameters(rng, method):
     values = {}
     add = lambda name, draw, chance=0.5, **more: (
-        values.update({name: setting(rng, draw, **more)}) if rng.random() < chance else None)
+        values.update({name: setting(rng, draw, **more)}) if rng.random() < chance else None
+    )
     if method in FAMILY:
         add("lambda", lambda: number(rng, 0.3, 1.8), complete=False)
         for name in ("normalize", "rescale"):
@@ -54,8 +58,12 @@ def shared_parameters(rng, method):
     elif method == "nearswap":
         add("t", lambda: number(rng, 0.001, 0.03), 1.0)
     elif method == "nuslerp":
-        values = [{}, {"nuslerp_flatten": True}, {"nuslerp_flatten": False},
-                  {"nuslerp_flatten": False, "nuslerp_row_wise": True}][rng.integers(4)]
+        values = [
+            {},
+            {"nuslerp_flatten": True},
+            {"nuslerp_flatten": False},
+            {"nuslerp_flatten": False, "nuslerp_row_wise": True},
+        ][rng.integers(4)]
     elif method == "multislerp":
         add("normalize_weights", lambda: flag(rng), 0.3)
         values = {k: bool(v) for k, v in values.items() if not isinstance(v, list)}

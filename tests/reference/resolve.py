@@ -3,6 +3,7 @@
 Names, filters, gradients, precedence and missing tensors as the recipe reference describes them; written apart from
 amalgam's own resolver.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,23 +16,36 @@ REQUIRED = object()
 
 
 def _family(normalize, rescale, **more):
-    return {"base": "required", "per_model": {"weight": REQUIRED, "density": 1.0, **more},
-            "shared": {"lambda": 1.0, "normalize": normalize, "rescale": rescale}}
+    return {
+        "base": "required",
+        "per_model": {"weight": REQUIRED, "density": 1.0, **more},
+        "shared": {"lambda": 1.0, "normalize": normalize, "rescale": rescale},
+    }
 
 
 METHODS = {
     "linear": {"base": "none", "per_model": {"weight": REQUIRED}, "shared": {"normalize": True}},
     "slerp": {"base": "member", "per_model": {}, "shared": {"t": REQUIRED}},
-    "nuslerp": {"base": "optional", "per_model": {"weight": REQUIRED},
-                "shared": {"nuslerp_flatten": True, "nuslerp_row_wise": False}},
-    "multislerp": {"base": "optional", "per_model": {"weight": REQUIRED},
-                   "shared": {"normalize_weights": True, "eps": 1e-8}},
+    "nuslerp": {
+        "base": "optional",
+        "per_model": {"weight": REQUIRED},
+        "shared": {"nuslerp_flatten": True, "nuslerp_row_wise": False},
+    },
+    "multislerp": {
+        "base": "optional",
+        "per_model": {"weight": REQUIRED},
+        "shared": {"normalize_weights": True, "eps": 1e-8},
+    },
     "karcher": {"base": "ordinary", "per_model": {}, "shared": {"max_iter": 10, "tol": 1e-5}},
     "model_stock": {"base": "required", "per_model": {}, "shared": {"filter_wise": False}},
-    "task_arithmetic": _family(False, False), "ties": _family(True, False),
-    "dare_linear": _family(False, True), "dare_ties": _family(False, True),
-    "breadcrumbs": _family(False, False, gamma=0.01), "breadcrumbs_ties": _family(False, False, gamma=0.01),
-    "della_linear": _family(False, True, epsilon=0.15), "della": _family(True, True, epsilon=0.15),
+    "task_arithmetic": _family(False, False),
+    "ties": _family(True, False),
+    "dare_linear": _family(False, True),
+    "dare_ties": _family(False, True),
+    "breadcrumbs": _family(False, False, gamma=0.01),
+    "breadcrumbs_ties": _family(False, False, gamma=0.01),
+    "della_linear": _family(False, True, epsilon=0.15),
+    "della": _family(True, True, epsilon=0.15),
     "nearswap": {"base": "member", "per_model": {}, "shared": {"t": REQUIRED}},
     "sce": {"base": "required", "per_model": {}, "shared": {"select_topk": 1.0}},
     "ram": {"base": "required", "per_model": {}, "shared": {"epsilon": 1e-5}},
@@ -43,6 +57,7 @@ CUTS_TO_COMMON_ROWS = ("linear", "slerp", "nuslerp", "model_stock", "arcee_fusio
 
 
 # ---- parameters ----
+
 
 def gradient(values, t):
     at = t * (len(values) - 1)
@@ -75,12 +90,13 @@ def parameter(name, default, levels, tensor, t):
 
 # ---- names ----
 
+
 def layer_of(name):
     """(prefix, number, rest), number None for tensors of no layer"""
     parts = name.split(".")
     for i, part in enumerate(parts):
         if part.isdigit():
-            return ".".join(parts[:i]), int(part), ".".join(parts[i + 1:])
+            return ".".join(parts[:i]), int(part), ".".join(parts[i + 1 :])
     return "", None, name
 
 
@@ -137,8 +153,10 @@ def tasks_of(recipe, models):
             for name in names:
                 if layer_of(name)[1] != first + step:
                     continue
-                parts = [Source(s["model"], i, s.get("parameters"), with_layer(name, s["layer_range"][0] + step))
-                         for i, s in enumerate(sources)]
+                parts = [
+                    Source(s["model"], i, s.get("parameters"), with_layer(name, s["layer_range"][0] + step))
+                    for i, s in enumerate(sources)
+                ]
                 tasks.append(Task(with_layer(name, offset + step), t, parts, base, [entry.get("parameters"), top]))
         offset += last - first
     for entry, is_mine in ((slices[0], lambda n: "embed" in n), (slices[-1], lambda n: "embed" not in n)):
@@ -146,8 +164,15 @@ def tasks_of(recipe, models):
         names = dict.fromkeys(n for r in references for n in models[r] if layer_of(n)[1] is None and is_mine(n))
         for name in names:
             parts = [Source(s["model"], i, s.get("parameters"), name) for i, s in enumerate(entry["sources"])]
-            tasks.append(Task(name, 0.0, parts, entry.get("base_model") or recipe.get("base_model"),
-                              [entry.get("parameters"), top]))
+            tasks.append(
+                Task(
+                    name,
+                    0.0,
+                    parts,
+                    entry.get("base_model") or recipe.get("base_model"),
+                    [entry.get("parameters"), top],
+                )
+            )
     return tasks
 
 
@@ -169,6 +194,7 @@ def _tasks_of_models(recipe, models, top):
 
 
 # ---- one output tensor ----
+
 
 def gather(recipe, task, models, skip_on_mismatch=False):
     """-> base Tensor or None, [(Source, Tensor, fields)], shared options"""
@@ -218,7 +244,7 @@ class Expected:
 
 
 def expected_output(recipe, models, paper=False, seed=0, skip_on_mismatch=False):
-    """name -> Expected. `models`: reference -> {tensor name: Tensor}. Raises MergeError if the merge must be refused."""
+    """name -> Expected. `models`: reference -> {tensor name: Tensor}. Raises MergeError for what must be refused."""
     method = recipe["merge_method"]
     gathered, bases = {}, {}
     for task in tasks_of(recipe, models):
@@ -264,5 +290,7 @@ def whole_model_bands(method, gathered):
             key = source.reference, source.position
             deltas.setdefault(key, []).append(oracle.delta(tensor.values, base.values, wide))
             fields[key] = own
-    return {key: oracle.whole_model_band(parts, fields[key]["density"], fields[key].get("gamma", 0.0))
-            for key, parts in deltas.items()}
+    return {
+        key: oracle.whole_model_band(parts, fields[key]["density"], fields[key].get("gamma", 0.0))
+        for key, parts in deltas.items()
+    }

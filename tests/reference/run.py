@@ -7,6 +7,7 @@ PROGRAM may be several words ("mpirun -n 3 build/jobs/amalgam"). N random cases 
 awkward cases of `awkward.py` and the refusals of `verdicts.py`; --method keeps those of one method, --only those whose
 name contains TEXT. One line for each failing case, then a count. Needs numpy.
 """
+
 import argparse
 import json
 import os
@@ -41,7 +42,7 @@ def close_to(dtype, got, want, slack):
 
 
 def judge_tensor(name, got, expected):
-    """"" or what is wrong"""
+    """ "" or what is wrong"""
     if got.dtype != expected.dtype:
         return f"{name} is {got.dtype}, should be {expected.dtype}"
     shape = (expected.copy.bits if expected.merged is None else expected.merged.values).shape
@@ -60,8 +61,10 @@ def judge_tensor(name, got, expected):
     if wrong.size <= values.size // 1000:
         return ""
     at = wrong[0]
-    return (f"{name} {got.dtype} {values.shape}: {wrong.size} of {values.size} elements wrong, the first at {at}: "
-            f"{values.reshape(-1)[at]!r}, should be {merged.values.reshape(-1)[at]!r}")
+    return (
+        f"{name} {got.dtype} {values.shape}: {wrong.size} of {values.size} elements wrong, the first at {at}: "
+        f"{values.reshape(-1)[at]!r}, should be {merged.values.reshape(-1)[at]!r}"
+    )
 
 
 def judge_config(folder, expected):
@@ -105,8 +108,9 @@ def set_up(folder, case):
 
 
 def run_program(program, folder, arguments, recipe="recipe.yaml", out="merged"):
-    return subprocess.run(program + ["merge", recipe, out] + arguments, cwd=folder, capture_output=True, text=True,
-                          timeout=600)
+    return subprocess.run(
+        program + ["merge", recipe, out] + arguments, cwd=folder, capture_output=True, text=True, timeout=600
+    )
 
 
 def last_words(run):
@@ -115,8 +119,9 @@ def last_words(run):
 
 
 def judge_case(program, folder, case, extra):
-    expected = expected_output(case.recipe, {r: m.tensors for r, m in case.models.items()}, case.paper, case.seed,
-                               case.skip_on_mismatch)
+    expected = expected_output(
+        case.recipe, {r: m.tensors for r, m in case.models.items()}, case.paper, case.seed, case.skip_on_mismatch
+    )
     set_up(folder, case)
     arguments = list(case.arguments) + extra
     if not case.toml:
@@ -176,7 +181,7 @@ def main():
     arguments, extra = sys.argv[1:], []
     if "--" in arguments:
         cut = arguments.index("--")
-        arguments, extra = arguments[:cut], arguments[cut + 1:]
+        arguments, extra = arguments[:cut], arguments[cut + 1 :]
     options = parser.parse_args(arguments)
     program = shlex.split(options.program)
     if os.path.exists(program[-1]):

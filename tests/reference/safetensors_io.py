@@ -4,6 +4,7 @@ Independent of amalgam on purpose: this is what its output is read and judged wi
 its bits, so that a file that is read and written again has the same data; `values` decodes to float64 exactly, `encode`
 rounds a float64 once, to nearest, ties to even.
 """
+
 import json
 import os
 import struct
@@ -13,18 +14,32 @@ import numpy as np
 
 # name in the header -> (numpy type of the bits, name in config.json and recipes)
 FORMATS = {
-    "BOOL": ("u1", None), "U8": ("u1", None), "I8": ("i1", None), "I16": ("<i2", None), "U16": ("<u2", None),
-    "I32": ("<i4", None), "U32": ("<u4", None), "I64": ("<i8", None), "U64": ("<u8", None),
-    "F8_E4M3": ("u1", "float8_e4m3fn"), "F8_E5M2": ("u1", "float8_e5m2"),
-    "F16": ("<u2", "float16"), "BF16": ("<u2", "bfloat16"), "F32": ("<u4", "float32"), "F64": ("<u8", "float64"),
+    "BOOL": ("u1", None),
+    "U8": ("u1", None),
+    "I8": ("i1", None),
+    "I16": ("<i2", None),
+    "U16": ("<u2", None),
+    "I32": ("<i4", None),
+    "U32": ("<u4", None),
+    "I64": ("<i8", None),
+    "U64": ("<u8", None),
+    "F8_E4M3": ("u1", "float8_e4m3fn"),
+    "F8_E5M2": ("u1", "float8_e5m2"),
+    "F16": ("<u2", "float16"),
+    "BF16": ("<u2", "bfloat16"),
+    "F32": ("<u4", "float32"),
+    "F64": ("<u8", "float64"),
 }
 COMPUTED = ("F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64")
 FROM_CONFIG = {config: name for name, (_, config) in FORMATS.items() if config}
 
 # significand bits with the hidden one, exponent of the smallest normal number, largest finite number
 PRECISION = {
-    "F8_E4M3": (4, -6, 448.0), "F8_E5M2": (3, -14, 57344.0), "F16": (11, -14, 65504.0),
-    "BF16": (8, -126, (2 - 2.0**-7) * 2.0**127), "F32": (24, -126, float(np.finfo("f4").max)),
+    "F8_E4M3": (4, -6, 448.0),
+    "F8_E5M2": (3, -14, 57344.0),
+    "F16": (11, -14, 65504.0),
+    "BF16": (8, -126, (2 - 2.0**-7) * 2.0**127),
+    "F32": (24, -126, float(np.finfo("f4").max)),
     "F64": (53, -1022, float(np.finfo("f8").max)),
 }
 SATURATES = ("F8_E4M3", "F8_E5M2")  # overflow gives the largest finite number, not infinity
@@ -69,7 +84,9 @@ class Tensor:
         if self.dtype == "BF16":
             flat = flat.astype("<u4") << 16
         with np.errstate(invalid="ignore"):  # numpy warns of signalling NaNs
-            return flat.view({"u2": "<f2", "u4": "<f4", "u8": "<f8"}[flat.dtype.str[1:]]).astype("f8").reshape(self.shape)
+            return (
+                flat.view({"u2": "<f2", "u4": "<f4", "u8": "<f8"}[flat.dtype.str[1:]]).astype("f8").reshape(self.shape)
+            )
 
 
 def quantum(dtype, values):
@@ -81,7 +98,7 @@ def quantum(dtype, values):
 
 
 def round_to(dtype, values):
-    """The number of `dtype` nearest to each float64, ties to even; overflow as the format's rule says. Still float64."""
+    """The number of `dtype` nearest to each float64, ties to even; overflow by the format's rule. Still float64."""
     values = np.asarray(values, "f8")
     if dtype == "F64":
         return values
@@ -97,7 +114,7 @@ def encode(dtype, values):
     """float64 -> Tensor, rounded once"""
     rounded = round_to(dtype, values)
     if dtype in EIGHT_BITS:
-        table = EIGHT_BITS[dtype][:127 if dtype == "F8_E4M3" else 125]
+        table = EIGHT_BITS[dtype][: 127 if dtype == "F8_E4M3" else 125]
         codes = np.searchsorted(table, np.where(np.isnan(rounded), 0, np.minimum(np.abs(rounded), table[-1])))
         codes = np.where(np.isnan(rounded), 127, codes) | (np.signbit(rounded) & ~np.isnan(rounded)) * 128
         return Tensor(dtype, np.asarray(codes).astype("u1"))
@@ -119,7 +136,11 @@ def write_file(path, tensors, metadata={"format": "pt"}):
     header, parts, offset = {"__metadata__": metadata}, [], 0
     for name, tensor in tensors.items():
         data = np.ascontiguousarray(tensor.bits).tobytes()
-        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, offset + len(data)]}
+        header[name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + len(data)],
+        }
         parts.append(data)
         offset += len(data)
     text = json.dumps(header).encode()
@@ -135,11 +156,11 @@ def read_file(path):
         data = file.read()
     length = struct.unpack("<Q", data[:8])[0]
     tensors = {}
-    for name, entry in json.loads(data[8:8 + length]).items():
+    for name, entry in json.loads(data[8 : 8 + length]).items():
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        bits = np.frombuffer(data[8 + length + begin:8 + length + end], FORMATS[entry["dtype"]][0])
+        bits = np.frombuffer(data[8 + length + begin : 8 + length + end], FORMATS[entry["dtype"]][0])
         tensors[name] = Tensor(entry["dtype"], bits.reshape(entry["shape"]))
     return tensors
 

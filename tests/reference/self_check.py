@@ -4,6 +4,7 @@ YAML subset, and, given a folder of golden outputs, the oracle against them.
 
     self_check.py [PARITY_FOLDER]     with models/, recipes/*.yaml, golden/*.safetensors
 """
+
 import os
 import sys
 
@@ -21,15 +22,19 @@ def check(condition, what):
 
 
 def philox_known_answers():
-    ones = 0xffffffff
+    ones = 0xFFFFFFFF
     for counter, key, answer in (
-            ((0, 0, 0, 0), (0, 0), (0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8)),
-            ((ones,) * 4, (ones,) * 2, (0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd)),
-            ((0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344), (0xa4093822, 0x299f31d0),
-             (0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1))):
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((ones,) * 4, (ones,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ):
         check(tuple(int(w) for w in philox(counter, key)) == answer, f"philox of {counter}")
-    check(xxh64(b"") == 0xef46db3751d8e999 and xxh64(b"abc") == 0x44bc2cf5ad770999, "xxh64 of short text")
-    check(xxh64(b"Nobody inspects the spammish repetition") == 0xfbcea83c8a378bf1, "xxh64 of long text")
+    check(xxh64(b"") == 0xEF46DB3751D8E999 and xxh64(b"abc") == 0x44BC2CF5AD770999, "xxh64 of short text")
+    check(xxh64(b"Nobody inspects the spammish repetition") == 0xFBCEA83C8A378BF1, "xxh64 of long text")
     # each of 2^16 values of the half-word is equally likely, and the refinement decides below that
     n = 1 << 18
     for density in (0.25, 1 / 3, 0.001):
@@ -53,7 +58,7 @@ def number_formats():
         check(np.array_equal(round_to(dtype, middle), np.where(even, low, high)), f"{dtype} rounds halves to even")
         check(np.array_equal(round_to(dtype, middle * (1 + 1e-9)), high), f"{dtype} rounds up")
         check(np.array_equal(round_to(dtype, middle * (1 - 1e-9)), low) and bits, f"{dtype} rounds down")
-    check(EIGHT_BITS["F8_E4M3"][0x7e] == 448 and EIGHT_BITS["F8_E5M2"][0x7b] == 57344, "largest 8-bit numbers")
+    check(EIGHT_BITS["F8_E4M3"][0x7E] == 448 and EIGHT_BITS["F8_E5M2"][0x7B] == 57344, "largest 8-bit numbers")
     check(round_to("F8_E4M3", -1e9) == -448 and round_to("F16", 1e9) == np.inf, "overflow")
     random = np.random.default_rng(1).standard_normal(1000) * 10.0 ** np.random.default_rng(2).integers(-45, 38, 1000)
     with np.errstate(over="ignore"):
@@ -62,16 +67,21 @@ def number_formats():
 
 
 def yaml_subset():
-    recipe = {"merge_method": "ties", "models": [{"model": "a/b", "parameters": {"weight": [0, 0.5, 1e-05]}}, {"model": "c"}],
-              "parameters": {"t": [{"filter": "mlp", "value": [1, 2]}, {"value": 0.5}], "normalize": False, "lambda": 1.0}}
+    recipe = {
+        "merge_method": "ties",
+        "models": [{"model": "a/b", "parameters": {"weight": [0, 0.5, 1e-05]}}, {"model": "c"}],
+        "parameters": {"t": [{"filter": "mlp", "value": [1, 2]}, {"value": 0.5}], "normalize": False, "lambda": 1.0},
+    }
     check(small_yaml.load(small_yaml.dump(recipe)) == recipe, "YAML written and read again")
 
 
 def goldens(root):
     tolerance = {"F32": 4e-6, "F16": 2.0**-10, "BF16": 2.0**-7}
     bad = 0
-    models = {f"models/{name}": read_model(os.path.join(root, "models", name))
-              for name in os.listdir(os.path.join(root, "models"))}
+    models = {
+        f"models/{name}": read_model(os.path.join(root, "models", name))
+        for name in os.listdir(os.path.join(root, "models"))
+    }
     names = sorted(file[:-12] for file in os.listdir(os.path.join(root, "golden")))
     for name in names:
         with open(os.path.join(root, "recipes", name + ".yaml")) as file:

@@ -1,5 +1,6 @@
 """The part of YAML that merge recipes use, so that the tests need no package but numpy: block mappings and sequences,
 flow lists, plain and quoted scalars, comments. Not a YAML reader for anything else."""
+
 import re
 
 
@@ -72,7 +73,7 @@ def dump(value, indent=0):
         return text
     for item in value:
         body = dump(item, indent + 2) if isinstance(item, dict) else pad + "  " + _inline(item) + "\n"
-        text += pad + "- " + body[indent + 2:]
+        text += pad + "- " + body[indent + 2 :]
     return text
 
 
