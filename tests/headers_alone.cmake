@@ -1,0 +1,18 @@
+# Every header compiles alone, and twice: one tiny source for each. Where sanitizers run nothing new would be learnt.
+if(AMALGAM_SANITIZE)
+  return()
+endif()
+file(GLOB_RECURSE _headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+  ${PROJECT_SOURCE_DIR}/kernels/*.h ${PROJECT_SOURCE_DIR}/src/*.h ${PROJECT_SOURCE_DIR}/jobs/*.h)
+set(_sources)
+foreach(_header ${_headers})
+  if(_header MATCHES "^kernels/cuda/")
+    continue()
+  endif()
+  string(REPLACE "/" "_" _name ${_header})
+  set(_source ${CMAKE_CURRENT_BINARY_DIR}/headers/${_name}.cc)
+  file(CONFIGURE OUTPUT ${_source} CONTENT "#include \"${_header}\"\n#include \"${_header}\"\n")
+  list(APPEND _sources ${_source})
+endforeach()
+add_library(amalgam_headers_alone OBJECT ${_sources})
+target_link_libraries(amalgam_headers_alone PRIVATE amalgam_flags fmt::fmt Boost::program_options)
