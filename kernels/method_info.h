@@ -45,6 +45,15 @@ enum class BaseUse : uint8_t {
     member,    ///< required, and one of the two models (appended if it is not listed)
 };
 
+/// How a method of task vectors drops elements.
+enum class Trim : uint8_t {
+    none,
+    magnitude,  ///< keeps the largest
+    band,       ///< drops the largest, keeps the next largest
+    random,     ///< keeps each with the same probability
+    ranked,     ///< keeps each with a probability by its rank within the row
+};
+
 struct MethodInfo {
     std::string_view name;
     std::string_view summary;  ///< one sentence for help and documentation
@@ -55,6 +64,8 @@ struct MethodInfo {
     BaseUse base;
     int min_models, max_models;  ///< without the base; max 0: any number
     std::span<const Field> fields;
+    Trim trim = Trim::none;   ///< of methods that add task vectors to the base
+    bool election = false;    ///< a sign is elected per element before they are added
 
     /// Place of the field called `name`, or -1.
     constexpr int field(std::string_view wanted) const {

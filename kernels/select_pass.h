@@ -8,6 +8,8 @@ namespace amalgam {
 struct SelectArguments {
     KeyArguments key;
     uint64_t low = 0;                 ///< keys below are dropped
+    uint64_t tie_key = 0;             ///< energies: this key is kept among the first `tie_count` elements only
+    int64_t tie_count = -1;           ///< -1: no such rule
     const double* weights = nullptr;  ///< SCE: of each input
     void* out = nullptr;
     Dtype out_dtype = Dtype::f32;
@@ -30,6 +32,9 @@ struct EnergyPass {
             uint32_t key[N];
             load_pack<N>(arguments.key.base, at, valid, start);
             pass.template keys<N>(0, at, valid, start, key);
+            if (arguments.tie_count >= 0)
+                for (int i = 0; i < N; ++i)
+                    if (key[i] == arguments.tie_key && at + i >= arguments.tie_count) key[i] = 0;
             for (int m = 0; m < inputs; ++m) {
                 load_pack<N>(arguments.key.inputs[m], at, valid, value);
                 double* lanes = scratch + int64_t(m) * N;

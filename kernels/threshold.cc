@@ -70,7 +70,7 @@ void ThresholdSearch::next_window() {
         look_at(low, high + 1, true);
 }
 
-void ThresholdSearch::absorb(const KeyCounts& counts, std::span<const uint32_t> bins) {
+void ThresholdSearch::absorb(const KeyCounts& counts, std::span<const uint64_t> bins) {
     if (counts.from_high >= k_) {
         floor_ = window_.high;
     } else if (counts.from_low < k_) {

@@ -28,7 +28,7 @@ class ThresholdSearch {
     /// Bins to fill in the window, (key - low) >> shift; 0: only count.
     int64_t bins() const { return bins_; }
     /// Result of the last window: keys at or above its two ends, and the bins if any were asked for.
-    void absorb(const KeyCounts& counts, std::span<const uint32_t> bins);
+    void absorb(const KeyCounts& counts, std::span<const uint64_t> bins);
 
     /// Once done: keys above are kept, and the first kept_equal() of those equal to it in flat order.
     uint64_t threshold() const { return threshold_; }

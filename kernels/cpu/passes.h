@@ -33,6 +33,10 @@ FoldCounts fusion(bool wide, const SelectArguments& arguments);
 void changes(bool wide, const KeyArguments& arguments, double epsilon, int64_t* shared, int64_t* unique);
 double divergence(bool wide, const DivergenceArguments& arguments);
 
+/// 16 random bits for each element from `first`, a multiple of 8, on; `count` is a multiple of 256. Element i has the low
+/// (i even) or high half of words[i / 2].
+void draws(const MaskAddress& address, int64_t first, int64_t count, uint32_t* words);
+
 /// NaN and infinite elements.
 int64_t count_nonfinite(const Operand& operand, int64_t count);
 /// Elements in another dtype, rounded once. Returns what was cut to the largest FP8 number.

@@ -29,13 +29,14 @@ AMALGAM_CLONES void run_count(const KeyArguments& arguments, const KeyStream* st
 template <KeyKind kind, class T>
 AMALGAM_CLONES void run_extract(const KeyArguments& arguments, int input, uint64_t* out) {
     using Pass = KeyPass<kind, T>;
+    constexpr int width = 64;  // samples come in pieces of 64
     const Pass pass{arguments};
-    typename Pass::Bits keys[pack_width];
-    T start[pack_width];
-    for (int64_t at = 0; at < arguments.count; at += pack_width) {
-        int valid = arguments.count - at < pack_width ? int(arguments.count - at) : pack_width;
-        load_pack<pack_width>(arguments.base, at, valid, start);
-        pass.template keys<pack_width>(input, at, valid, start, keys);
+    typename Pass::Bits keys[width];
+    T start[width];
+    for (int64_t at = 0; at < arguments.count; at += width) {
+        int valid = arguments.count - at < width ? int(arguments.count - at) : width;
+        load_pack<width>(arguments.base, at, valid, start);
+        pass.template keys<width>(input, at, valid, start, keys);
         for (int i = 0; i < valid; ++i) out[at + i] = keys[i];
     }
 }
@@ -112,7 +113,17 @@ AMALGAM_CLONES void run_columns(const GramArguments& arguments, int64_t columns,
     }
 }
 
+AMALGAM_CLONES void run_draws(const MaskAddress& address, int64_t first, int64_t count, uint32_t* words) {
+    constexpr int width = 256;
+    for (int64_t at = 0; at < count; at += width)
+        philox<width / 8>(address, uint64_t(first + at) / 8, 0, words + at / 2);
+}
+
 }  // namespace
+
+void draws(const MaskAddress& address, int64_t first, int64_t count, uint32_t* words) {
+    run_draws(address, first, count, words);
+}
 
 void norms(Sparsifier sparsifier, bool wide, const FoldArguments& arguments, double* totals) {
     switch (sparsifier) {

@@ -26,6 +26,8 @@ struct Breadcrumbs {
         1,
         0,
         fields,
+        Trim::band,
+        false,
     };
 };
 
@@ -49,6 +51,8 @@ struct BreadcrumbsTies {
         1,
         0,
         fields,
+        Trim::band,
+        true,
     };
 };
 

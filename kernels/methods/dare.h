@@ -22,6 +22,8 @@ struct DareLinear {
         1,
         0,
         fields,
+        Trim::random,
+        false,
     };
 };
 
@@ -44,6 +46,8 @@ struct DareTies {
         1,
         0,
         fields,
+        Trim::random,
+        true,
     };
 };
 

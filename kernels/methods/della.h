@@ -27,6 +27,8 @@ struct DellaLinear {
         1,
         0,
         fields,
+        Trim::ranked,
+        false,
     };
 };
 
@@ -50,6 +52,8 @@ struct Della {
         1,
         0,
         fields,
+        Trim::ranked,
+        true,
     };
 };
 

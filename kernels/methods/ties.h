@@ -22,6 +22,8 @@ struct Ties {
         1,
         0,
         fields,
+        Trim::magnitude,
+        true,
     };
 };
 

@@ -1,0 +1,469 @@
+#include "src/run/merger.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "kernels/cpu/passes.h"
+#include "src/base/error.h"
+#include "src/run/direct_reader.h"
+
+namespace amalgam {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr int64_t trim_statistics = -1;  ///< place of the whole-model thresholds in the journal
+
+}  // namespace
+
+bool Merger::Part::all_finished() const {
+    return std::all_of(finished.begin(), finished.end(), [](bool done) { return done; });
+}
+bool Merger::Part::untouched() const { return where.first == where.last; }
+
+Merger::Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan,
+               InputFiles& inputs, OutputFiles& outputs, Journal& journal, const JournalContents& finished,
+               MergerSettings settings)
+    : world_(world),
+      merge_(merge),
+      layout_(layout),
+      plan_(plan),
+      inputs_(inputs),
+      outputs_(outputs),
+      journal_(journal),
+      finished_(finished),
+      settings_(std::move(settings)),
+      pool_(settings_.work.threads),
+      scratch_(size_t(pool_.threads())),
+      out_buffers_(size_t(pool_.threads())) {
+    settings_.work.threads = pool_.threads();
+    for (size_t i = 0; i < scratch_.size(); ++i) {
+        scratch_[i].thread = int(i);
+        scratch_[i].block = settings_.block > 0 ? settings_.block : block_elements;
+    }
+    for (TaskPart& where : plan.parts(world.rank())) {
+        Part part;
+        part.where = where;
+        part.finished.resize(size_t(where.last - where.first));
+        parts_.push_back(std::move(part));
+    }
+}
+
+Merger::~Merger() = default;
+
+MergeTotals Merger::run() {
+    auto start = Clock::now();
+    find_finished();
+    totals_.resume_seconds = seconds_since(start);
+
+    start = Clock::now();
+    trim_models();
+    settle_shared();
+    totals_.statistics_seconds = seconds_since(start);
+
+    for (size_t first = 0; first < parts_.size();) {
+        size_t last = unit_end(first);
+        run_unit(first, last);
+        first = last;
+    }
+    journal_.flush();
+    totals_.bytes_read = bytes_read_;
+    totals_.bytes_written = bytes_written_;
+    return std::move(totals_);
+}
+
+void Merger::make_work_of(Part& part) {
+    if (!part.work) part.work = make_work(task(part), settings_.work, trim_.get());
+    auto saved = finished_.statistics.find(part.where.task);
+    if (saved != finished_.statistics.end() && !part.work->settled()) part.work->load(saved->second);
+}
+
+/// Blocks whose bytes are in the output and match their digest need no second computation.
+void Merger::find_finished() {
+    if (finished_.blocks.empty()) return;
+    pool_.parallel_for(int64_t(parts_.size()), [&](int64_t p, int) {
+        Part& part = parts_[size_t(p)];
+        const auto& place = layout_.places[size_t(part.where.task)];
+        const uint64_t block_size = uint64_t(block_elements) * uint64_t(info(task(part).dtype).bits) / 8;
+        std::vector<std::byte> bytes;
+        for (int64_t block = part.where.first; block < part.where.last; ++block) {
+            std::optional<uint64_t> digest = finished_.digest(part.where.task, block);
+            if (!digest) continue;
+            const uint64_t begin = place.begin + uint64_t(block) * block_size;
+            const uint64_t end = std::min(begin + block_size, place.begin + place.bytes);
+            bytes.resize(end - begin);
+            outputs_.read(place.file, begin, bytes);
+            if (block_digest(bytes) != *digest) continue;
+            std::lock_guard lock(mutex_);
+            part.finished[size_t(block - part.where.first)] = true;
+            const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(end, part.where.write_end);
+            if (from < to) totals_.bytes_resumed += to - from;
+            if (block >= part.where.own_first && block < part.where.own_last)
+                totals_.digests.push_back({part.where.task, block, *digest});
+        }
+    });
+    if (settings_.progress) {
+        uint64_t done = 0;
+        for (const Part& part : parts_)
+            for (bool finished : part.finished)
+                if (finished) done += block_bytes(part);
+        settings_.progress(done);
+    }
+}
+
+/// Bytes that a full block of all inputs and of the output takes.
+uint64_t Merger::block_bytes(const Part& part) const {
+    const TensorTask& what = task(part);
+    const int64_t elements = std::min(block_elements, what.elements());
+    uint64_t bytes = uint64_t(elements) * uint64_t(info(what.dtype).bits) / 8;
+    for (const TaskInput* input : all_inputs(what)) bytes += input_bytes(*input, elements);
+    return bytes;
+}
+
+/// Windows are as large as a quarter of the budget allows on every thread, and small enough to share out well.
+int64_t Merger::window_blocks(const Part& part) const {
+    const uint64_t scratch = part.work ? uint64_t(part.work->scratch_bytes(block_elements)) : 0;
+    const uint64_t bytes = block_bytes(part) + scratch;
+    const uint64_t share = settings_.memory / 4 / uint64_t(pool_.threads());
+    return std::clamp<int64_t>(int64_t(std::min<uint64_t>(share, uint64_t(4) << 20) / std::max<uint64_t>(bytes, 1)), 1,
+                               16);
+}
+
+/// Parts that are settled together: many small tensors, or one large.
+size_t Merger::unit_end(size_t first) const {
+    const uint64_t limit = std::min<uint64_t>(settings_.memory / 4, uint64_t(256) << 20);
+    uint64_t bytes = 0, samples = 0;
+    size_t last = first;
+    while (last < parts_.size()) {
+        const Part& part = parts_[last];
+        const TensorTask& what = task(part);
+        const int64_t blocks = std::max(part.where.last - part.where.first, part.where.own_last - part.where.own_first);
+        bytes += uint64_t(blocks) * block_bytes(part);
+        samples += uint64_t(std::min(settings_.work.sample_keys, what.elements())) * 8 * 2 * what.inputs.size();
+        if (last > first && (bytes > limit || samples > settings_.memory / 8 || last - first >= 4096)) break;
+        ++last;
+    }
+    return last;
+}
+
+void Merger::scan_spans(Part& part, std::vector<Span>& spans) const {
+    int64_t first = part.where.own_first, last = part.where.own_last;
+    if (part.work->wants_computed_blocks() && part.where.first < part.where.last) {
+        if (first == last) first = part.where.first, last = part.where.last;
+        first = std::min(first, part.where.first);
+        last = std::max(last, part.where.last);
+    }
+    if (first < last) spans.push_back({&part, first, last});
+}
+
+/// Thresholds over whole models come before everything else.
+void Merger::trim_models() {
+    const Trim kind = merge_.method->trim;
+    if (merge_.compat != Compat::paper || (kind != Trim::magnitude && kind != Trim::band)) return;
+    trim_ = std::make_unique<ModelTrim>(merge_, settings_.work);
+    auto saved = finished_.statistics.find(trim_statistics);
+    if (saved != finished_.statistics.end()) trim_->load(saved->second);
+    if (trim_->done()) {
+        totals_.emptied_inputs += world_.rank() == 0 ? trim_->emptied() : 0;
+        return;
+    }
+    while (!trim_->done()) {
+        trim_->begin_round();
+        std::vector<Span> spans;
+        for (Part& part : parts_)
+            if (part.where.own_first < part.where.own_last && task(part).kind == TaskKind::merge)
+                spans.push_back({&part, part.where.own_first, part.where.own_last});
+        for_windows(spans, false, [&](Part& part, const Window& window, Scratch& scratch) {
+            trim_->scan(part.where.task, window, scratch);
+        });
+        trim_->exchange(world_);
+        trim_->end_round();
+    }
+    if (world_.rank() == 0) {
+        journal_.statistics_done(trim_statistics, trim_->save());
+        totals_.emptied_inputs += trim_->emptied();
+    }
+}
+
+/// Tensors that several ranks have a part of: all count together, round by round, in the order of the tensors.
+void Merger::settle_shared() {
+    std::vector<Part*> shared;
+    std::vector<Communicator*> groups;
+    std::map<std::pair<int, int>, std::unique_ptr<Communicator>> made;
+    for (Part& part : parts_) {
+        if (!part.where.shared()) continue;
+        make_work_of(part);
+        auto& group = made[{part.where.first_rank, part.where.last_rank}];
+        if (!group) group = world_.range(part.where.first_rank, part.where.last_rank);
+        // All of the group go in, or none: what one rank found finished or settled may be missing on another.
+        if (group->all_reduce_max(uint64_t(part.all_finished() ? 0 : 1)) == 0) continue;
+        if (group->all_reduce_min(uint64_t(part.work->settled() ? 1 : 0)) == 0)
+            part.work = make_work(task(part), settings_.work, trim_.get());
+        shared.push_back(&part);
+        groups.push_back(group.get());
+    }
+    for (bool unsettled = true; unsettled;) {
+        unsettled = false;
+        std::vector<Span> dense, sparse;
+        for (Part* part : shared) {
+            if (part->work->settled()) continue;
+            unsettled = true;
+            part->work->begin_round();
+            scan_spans(*part, part->work->sparse_round() ? sparse : dense);
+        }
+        auto body = [](Part& part, const Window& window, Scratch& scratch) { part.work->scan(window, scratch); };
+        for_windows(sparse, true, body);
+        for_windows(dense, false, body);
+        for (size_t i = 0; i < shared.size(); ++i) {
+            if (shared[i]->work->settled()) continue;
+            shared[i]->work->exchange(*groups[i]);
+            shared[i]->work->end_round();
+            if (!shared[i]->work->settled() || shared[i]->where.first_rank != world_.rank()) continue;
+            if (std::string bytes = shared[i]->work->save(); !bytes.empty())
+                journal_.statistics_done(shared[i]->where.task, bytes);
+        }
+    }
+}
+
+void Merger::settle(std::vector<Part*> unsettled) {
+    auto start = Clock::now();
+    while (!unsettled.empty()) {
+        std::vector<Span> dense, sparse;
+        for (Part* part : unsettled) {
+            part->work->begin_round();
+            scan_spans(*part, part->work->sparse_round() ? sparse : dense);
+        }
+        auto body = [](Part& part, const Window& window, Scratch& scratch) { part.work->scan(window, scratch); };
+        for_windows(sparse, true, body);
+        for_windows(dense, false, body);
+        pool_.parallel_for(int64_t(unsettled.size()), [&](int64_t i, int) { unsettled[size_t(i)]->work->end_round(); });
+        for (Part* part : unsettled) {
+            if (!part->work->settled()) continue;
+            if (std::string bytes = part->work->save(); !bytes.empty())
+                journal_.statistics_done(part->where.task, bytes);
+        }
+        std::erase_if(unsettled, [](Part* part) { return part->work->settled(); });
+    }
+    totals_.statistics_seconds += seconds_since(start);
+}
+
+void Merger::run_unit(size_t first, size_t last) {
+    std::vector<Part*> unsettled;
+    std::vector<Span> spans;
+    for (size_t p = first; p < last; ++p) {
+        Part& part = parts_[p];
+        if (part.untouched() || part.all_finished()) continue;
+        make_work_of(part);
+        if (!part.work->settled()) unsettled.push_back(&part);
+        for (int64_t block = part.where.first; block < part.where.last;) {
+            // Runs of blocks that are not finished yet.
+            int64_t end = block;
+            while (end < part.where.last && !part.finished[size_t(end - part.where.first)]) ++end;
+            if (end > block) spans.push_back({&part, block, end});
+            block = end + 1;
+        }
+    }
+    settle(std::move(unsettled));
+    auto start = Clock::now();
+    for_windows(spans, false,
+                [&](Part& part, const Window& window, Scratch& scratch) { apply(part, window, scratch); });
+    for (size_t p = first; p < last; ++p) {
+        Part& part = parts_[p];
+        if (part.work && part.where.first_rank == world_.rank()) totals_.emptied_inputs += part.work->emptied_inputs();
+        part.work.reset();
+    }
+    totals_.fold_seconds += seconds_since(start);
+}
+
+void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
+    const TensorTask& what = *window.task;
+    const auto& place = layout_.places[size_t(part.where.task)];
+    const uint64_t bits = uint64_t(info(what.dtype).bits);
+    const uint64_t bytes = uint64_t(window.count) * bits / 8, begin = place.begin + uint64_t(window.first) * bits / 8;
+    auto& buffer = out_buffers_[size_t(scratch.thread)];
+    if (buffer.size() < bytes) buffer.resize(bytes);
+    FoldCounts counts = part.work->apply(window, scratch, buffer.data());
+    if (counts.nonfinite_input) count_nonfinite(part, window);
+    for (const TaskInput* input : all_inputs(what)) inputs_.get(input->model, input->tensor.file).check_whole();
+
+    const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(begin + bytes, part.where.write_end);
+    if (from < to) {
+        outputs_.write(place.file, from, std::span<const std::byte>(buffer).subspan(from - begin, to - from));
+        bytes_written_ += to - from;
+    }
+    const uint64_t block_size = uint64_t(block_elements) * bits / 8;
+    std::vector<FinishedBlock> owned;
+    for (uint64_t at = 0; at < bytes; at += block_size) {
+        const int64_t block = window.first_block() + int64_t(at / block_size);
+        const uint64_t digest =
+            block_digest(std::span<const std::byte>(buffer).subspan(at, std::min(block_size, bytes - at)));
+        journal_.block_done(part.where.task, block, digest);
+        if (block >= part.where.own_first && block < part.where.own_last)
+            owned.push_back({part.where.task, block, digest});
+    }
+    std::lock_guard lock(mutex_);
+    totals_.digests.insert(totals_.digests.end(), owned.begin(), owned.end());
+    totals_.saturated += counts.saturated;
+    totals_.nonfinite_output += counts.nonfinite_output;
+    if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));
+}
+
+void Merger::count_nonfinite(const Part& part, const Window& window) {
+    const TensorTask& what = *window.task;
+    auto inputs = all_inputs(what);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+        const Operand& operand = what.base ? (i == 0 ? window.base : window.inputs[i - 1]) : window.inputs[i];
+        int64_t bad = cpu::count_nonfinite(at_element(operand, window.first - window.input_first), window.count);
+        if (bad == 0) continue;
+        std::lock_guard lock(mutex_);
+        totals_.nonfinite_inputs[{part.where.task, inputs[i]->model}] += bad;
+    }
+}
+
+Window Merger::shape_window(const Span& span) const {
+    const TensorTask& what = task(*span.part);
+    Window window;
+    window.task = &what;
+    window.first = span.first_block * block_elements;
+    window.count = std::min(span.last_block * block_elements, what.elements()) - window.first;
+    window.input_first = window.first;
+    window.input_count = window.count;
+    if (span.part->work && span.part->work->whole_rows()) {
+        const int64_t columns = what.columns();
+        window.input_first = window.first / columns * columns;
+        const int64_t end = (window.first + window.count + columns - 1) / columns * columns;
+        window.input_count = end - window.input_first;
+    }
+    return window;
+}
+
+namespace {
+/// Bytes of an input in its file that a window needs.
+std::pair<uint64_t, uint64_t> byte_range(const TaskInput& input, const Window& window) {
+    const uint64_t bits = uint64_t(info(input.tensor.dtype).bits);
+    uint64_t begin = input.tensor.begin + uint64_t(window.input_first) * bits / 8;
+    return {begin, begin + uint64_t(window.input_count) * bits / 8};
+}
+void set_operand(Window& window, const TensorTask& task, size_t index, const TaskInput& input, const std::byte* data) {
+    Operand operand{data, input.tensor.dtype};
+    if (task.base && index == 0)
+        window.base = operand;
+    else
+        window.inputs.push_back(operand);
+}
+}  // namespace
+
+std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool sparse) {
+    std::vector<Span> windows;
+    for (const Span& span : spans) {
+        const int64_t step = window_blocks(*span.part);
+        for (int64_t block = span.first_block; block < span.last_block; block += step) {
+            Span window{span.part, block, std::min(block + step, span.last_block)};
+            if (span.part->work && !span.part->work->settled() &&
+                !span.part->work->wants(window.first_block, window.last_block))
+                continue;
+            Window shape = shape_window(window);
+            uint64_t bytes = uint64_t(shape.count) * uint64_t(info(shape.task->dtype).bits) / 8;
+            for (const TaskInput* input : all_inputs(*shape.task)) bytes += input_bytes(*input, shape.input_count);
+            check(sparse || bytes <= settings_.memory,
+                  "{}: {} inputs and the output of one piece ({} elements) take {} bytes, more than --memory {}; give at "
+                  "least that much",
+                  shape.task->name, all_inputs(*shape.task).size(), shape.input_count, bytes, settings_.memory);
+            windows.push_back(window);
+        }
+    }
+    return windows;
+}
+
+bool Merger::any_direct(const std::vector<Span>& spans) {
+    for (const Span& span : spans)
+        for (const TaskInput* input : all_inputs(task(*span.part)))
+            if (inputs_.get(input->model, input->tensor.file).direct()) return true;
+    return false;
+}
+
+void Merger::for_windows(const std::vector<Span>& spans, bool sparse, const Body& body) {
+    if (spans.empty()) return;
+    std::vector<Span> windows = cut(spans, sparse);
+    if (!sparse && any_direct(spans)) return for_direct(windows, body);
+    uint64_t bytes = 0;
+    for (const Span& span : spans) bytes += uint64_t(span.last_block - span.first_block) * block_bytes(*span.part);
+    for_mapped(windows, body, sparse || bytes > settings_.memory / 4, sparse);
+    if (!sparse && (mapped_since_drop_ += bytes) > settings_.memory / 4) {
+        inputs_.drop_all();
+        mapped_since_drop_ = 0;
+    }
+}
+
+void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse) {
+    std::atomic<size_t> next{0};
+    pool_.parallel_for(pool_.threads(), [&](int64_t, int thread) {
+        for (size_t w; (w = next++) < windows.size();) {
+            Window window = shape_window(windows[w]);
+            auto inputs = all_inputs(*window.task);
+            for (size_t i = 0; i < inputs.size(); ++i) {
+                auto [begin, end] = byte_range(*inputs[i], window);
+                const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);
+                set_operand(window, *window.task, i, *inputs[i], file.mapped() + begin);
+                if (!sparse) bytes_read_ += end - begin;  // a sample is next to nothing
+            }
+            body(*windows[w].part, window, scratch_[size_t(thread)]);
+            if (drop) drop_inputs(window);
+        }
+    });
+}
+
+void Merger::drop_inputs(const Window& window) {
+    for (const TaskInput* input : all_inputs(*window.task)) {
+        const InputFile& file = inputs_.get(input->model, input->tensor.file);
+        file.check_whole();
+        auto [begin, end] = byte_range(*input, window);
+        file.drop(begin, end);
+    }
+}
+
+void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
+    auto requests = [&](int64_t w) {
+        Window window = shape_window(windows[size_t(w)]);
+        std::vector<ReadRequest> list;
+        for (const TaskInput* input : all_inputs(*window.task)) {
+            auto [begin, end] = byte_range(*input, window);
+            const InputFile& file = inputs_.get(input->model, input->tensor.file);
+            if (file.direct()) list.push_back({&file, begin, end});
+        }
+        return list;
+    };
+    uint64_t largest = 4096;
+    for (size_t w = 0; w < windows.size(); ++w) {
+        uint64_t bytes = 0;
+        for (const ReadRequest& request : requests(int64_t(w))) bytes += request.end - request.begin + 2 * 4096;
+        largest = std::max(largest, bytes);
+    }
+    const int threads = pool_.threads();
+    const int depth =
+        std::clamp(int(settings_.memory / 2 / largest), threads, std::max(threads, std::min(8, threads + 3)));
+    DirectReader reader(int64_t(windows.size()), requests, depth, largest, std::min(depth, 4));
+    std::atomic<size_t> next{0};
+    pool_.parallel_for(threads, [&](int64_t, int thread) {
+        for (size_t w; (w = next++) < windows.size();) {
+            std::vector<const std::byte*> places = reader.acquire(int64_t(w));
+            size_t place = 0;
+            Window window = shape_window(windows[w]);
+            auto inputs = all_inputs(*window.task);
+            for (size_t i = 0; i < inputs.size(); ++i) {
+                auto [begin, end] = byte_range(*inputs[i], window);
+                const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);
+                set_operand(window, *window.task, i, *inputs[i],
+                            file.direct() ? places[place++] : file.mapped() + begin);
+                bytes_read_ += end - begin;
+            }
+            body(*windows[w].part, window, scratch_[size_t(thread)]);
+            reader.release(int64_t(w));
+        }
+    });
+}
+
+}  // namespace amalgam

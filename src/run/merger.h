@@ -1,0 +1,105 @@
+// Carries out one rank's part of a merge.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "src/base/thread_pool.h"
+#include "src/comm/communicator.h"
+#include "src/plan/plan.h"
+#include "src/recipe/resolve.h"
+#include "src/run/input_files.h"
+#include "src/run/journal.h"
+#include "src/run/model_trim.h"
+#include "src/run/output_files.h"
+#include "src/run/tensor_work.h"
+
+namespace amalgam {
+
+/// What one rank did; summed over ranks for the report.
+struct MergeTotals {
+    uint64_t bytes_read = 0, bytes_written = 0, bytes_resumed = 0;
+    int64_t saturated = 0, nonfinite_output = 0, emptied_inputs = 0;
+    double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
+    std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
+    std::vector<FinishedBlock> digests;                           ///< of the blocks this rank owns
+};
+
+struct MergerSettings {
+    WorkSettings work;
+    uint64_t memory = uint64_t(1) << 30;
+    int64_t block = 0;  ///< elements of a work block, a multiple of 256
+    std::function<void(uint64_t)> progress;  ///< bytes of input and output done
+};
+
+class Merger {
+  public:
+    /// `finished`: what former starts left, read from the journals. All references must outlive the merger.
+    Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan, InputFiles& inputs,
+           OutputFiles& outputs, Journal& journal, const JournalContents& finished, MergerSettings settings);
+    ~Merger();
+
+    /// Collective. Throws Error if this rank cannot go on: the others then wait for it and must be ended.
+    MergeTotals run();
+
+  private:
+    struct Part {
+        TaskPart where;
+        std::unique_ptr<TensorWork> work;
+        std::vector<bool> finished;  ///< by block from where.first on
+        bool all_finished() const;
+        bool untouched() const;
+    };
+    struct Span {
+        Part* part = nullptr;
+        int64_t first_block = 0, last_block = 0;
+    };
+    using Body = std::function<void(Part&, const Window&, Scratch&)>;
+
+    const TensorTask& task(const Part& part) const { return merge_.tasks[size_t(part.where.task)]; }
+    void find_finished();
+    void trim_models();
+    void settle_shared();
+    void run_unit(size_t first, size_t last);
+    void make_work_of(Part& part);
+    size_t unit_end(size_t first) const;
+    void scan_spans(Part& part, std::vector<Span>& spans) const;
+    void settle(std::vector<Part*> unsettled);
+    void apply(Part& part, const Window& window, Scratch& scratch);
+    void count_nonfinite(const Part& part, const Window& window);
+    /// Runs body over all spans, a window at a time, on all threads. `sparse`: through the mapping, whatever the mode.
+    void for_windows(const std::vector<Span>& spans, bool sparse, const Body& body);
+    void for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse);
+    void for_direct(const std::vector<Span>& windows, const Body& body);
+    std::vector<Span> cut(const std::vector<Span>& spans, bool sparse);
+    int64_t window_blocks(const Part& part) const;
+    uint64_t block_bytes(const Part& part) const;
+    Window shape_window(const Span& span) const;
+    void drop_inputs(const Window& window);
+    bool any_direct(const std::vector<Span>& spans);
+
+    Communicator& world_;
+    const Merge& merge_;
+    const OutputLayout& layout_;
+    const ShardPlan& plan_;
+    InputFiles& inputs_;
+    OutputFiles& outputs_;
+    Journal& journal_;
+    const JournalContents& finished_;
+    MergerSettings settings_;
+    ThreadPool pool_;
+    std::vector<Scratch> scratch_;
+    std::vector<std::vector<std::byte>> out_buffers_;
+    std::vector<Part> parts_;
+    std::unique_ptr<ModelTrim> trim_;
+    std::mutex mutex_;
+    MergeTotals totals_;
+    std::atomic<uint64_t> bytes_read_{0}, bytes_written_{0}, mapped_since_drop_{0};
+};
+
+}  // namespace amalgam
