@@ -1,10 +1,11 @@
 # How libraries, tests and packages of the project are declared.
+include(GNUInstallDirs)
 
 # One interface target carries the flags of every target. Bits must not depend on the compiler's mood: no contraction of
 # a * b + c; no trapping math, so that selects become blends (codebases reference, 3.3).
 add_library(amalgam_flags INTERFACE)
 target_include_directories(amalgam_flags INTERFACE
-  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include/amalgam>)
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/amalgam>)
 target_compile_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:
   -Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;
   -ffp-contract=off;-fno-trapping-math;-fno-math-errno;-fopenmp-simd>)
@@ -59,6 +60,27 @@ function(amalgam_library name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;PUBLIC;PRIVATE")
   add_library(amalgam_${name} STATIC ${arg_SOURCES})
   target_link_libraries(amalgam_${name} PUBLIC amalgam_flags ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+  set_target_properties(amalgam_${name} PROPERTIES EXPORT_NAME ${name})
+  install(TARGETS amalgam_${name} EXPORT amalgam ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endfunction()
+
+# What `cmake --install` copies: the program, and libraries with headers as the package `amalgam` with targets
+# amalgam::checkpoint and so on.
+function(amalgam_install)
+  include(CMakePackageConfigHelpers)
+  set(_package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/amalgam)
+  set_target_properties(amalgam_flags PROPERTIES EXPORT_NAME flags)
+  install(TARGETS amalgam_flags EXPORT amalgam)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/kernels ${PROJECT_SOURCE_DIR}/src
+    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/amalgam FILES_MATCHING PATTERN "*.h")
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/configs DESTINATION ${CMAKE_INSTALL_DATADIR}/amalgam)
+  install(EXPORT amalgam NAMESPACE amalgam:: FILE amalgamTargets.cmake DESTINATION ${_package_folder})
+  configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/amalgamConfig.cmake.in
+    ${CMAKE_CURRENT_BINARY_DIR}/amalgamConfig.cmake INSTALL_DESTINATION ${_package_folder})
+  write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/amalgamConfigVersion.cmake
+    COMPATIBILITY SameMinorVersion)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/amalgamConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/amalgamConfigVersion.cmake
+    DESTINATION ${_package_folder})
 endfunction()
 
 # What a test needs from its surroundings: MPI as root and on more ranks than cores, and the sanitizers' lists of what
