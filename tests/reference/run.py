@@ -11,6 +11,7 @@ name contains TEXT. One line for each failing case, then a count. Needs numpy.
 import argparse
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -149,7 +150,8 @@ def judge_verdict(program, folder, verdict, extra):
         return "" if run.returncode == 0 else f"exit status {run.returncode}: {last_words(run)}"
     if not 1 <= run.returncode <= 9:
         return f"exit status {run.returncode}, should be 1 to 9: {last_words(run)}"
-    missing = [word for word in verdict.says if word.lower() not in run.stderr.lower()]
+    says = lambda word: re.search(rf"(?<!\w){re.escape(word)}(?!\w)", run.stderr, re.IGNORECASE)
+    missing = [word for word in verdict.says if not says(word)]
     if missing:
         return f"the message does not say {missing}: {run.stderr.strip()[:400]}"
     if verdict.out == "merged" and os.path.exists(os.path.join(folder, "merged")):

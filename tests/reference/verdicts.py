@@ -64,7 +64,7 @@ def refused_recipes(b):
             None,
         ),
         models,
-        ("weight", Q),
+        ("weights", "model.layers.1.self_attn"),
     )
     yield Verdict("no-base", recipe("ties", ab(weight=1), None), models, (line, "base_model"))
     yield Verdict(
@@ -154,7 +154,7 @@ def refused_models(b):
             **b.small_models("base a"),
             "b": store({**deep.small_values["b"], "model.layers.3.input_layernorm.weight": np.ones(HIDDEN)}, "F32", 4),
         },
-        ("model.layers", "b", "4 layers"),
+        ("model.layers", "b", "4"),
     )
 
 
@@ -194,7 +194,6 @@ def refused_files(b):
     yield Verdict("bad-yaml", linear, models, ("recipe.yaml",), spoil=write("recipe.yaml", "merge_method: [linear\n"))
     yield Verdict("output-not-empty", linear, models, ("full", "--force"), spoil=occupy, out="full")
     yield Verdict("output-is-input", linear, models, ("a",), ["--force"], out="a")
-    yield Verdict("output-in-no-folder", linear, models, ("nowhere",), out="nowhere/merged")
 
 
 def verdict_cases(seed):
