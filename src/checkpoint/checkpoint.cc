@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <regex>
 #include <set>
 #include <utility>
 
@@ -46,10 +45,22 @@ class NameList {
 };
 
 /// model-00002-of-00005.safetensors is useless without its index; 00001-of-00001 is whole.
-bool is_numbered_shard(const std::string& name) {
-    static const std::regex pattern(R"((.*-)?\d+-of-(\d+)\.safetensors)");
-    std::smatch match;
-    return std::regex_match(name, match, pattern) && !std::regex_match(match[2].str(), std::regex("0*1"));
+bool is_numbered_shard(std::string_view name) {
+    constexpr std::string_view suffix = ".safetensors";
+    constexpr std::string_view of = "-of-";
+    const auto take_number = [&] {
+        const size_t begin = name.find_last_not_of("0123456789") + 1;
+        const std::string_view digits = name.substr(begin);
+        name.remove_suffix(digits.size());
+        return digits;
+    };
+    if (!name.ends_with(suffix)) return false;
+    name.remove_suffix(suffix.size());
+    const std::string_view total = take_number();
+    if (total.empty() || !name.ends_with(of)) return false;
+    name.remove_suffix(of.size());
+    const bool is_one = total.ends_with('1') && total.find_first_not_of('0') == total.size() - 1;
+    return !take_number().empty() && !is_one;
 }
 
 [[noreturn]] void fail_no_model(const std::string& folder, const std::vector<std::string>& names) {
