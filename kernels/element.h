@@ -124,9 +124,9 @@ AMALGAM_BODY uint8_t e5m2_from_float(float value) {
 /// Whether a value would be cut by the largest finite number of an FP8 format.
 AMALGAM_BODY bool saturates(Dtype dtype, float value) {
     uint32_t magnitude = bits_of(value) & 0x7fffffffu;
-    // Beyond the midpoint to the number that would come next.
-    uint32_t limit = dtype == Dtype::f8_e4m3 ? 0x43e80000u : 0x47700000u;
-    return magnitude > limit && magnitude <= 0x7f800000u;
+    // From the midpoint to the number that would come next on; E4M3's own midpoint rounds down, to the even 448.
+    uint32_t limit = dtype == Dtype::f8_e4m3 ? 0x43e80001u : 0x47700000u;
+    return magnitude >= limit && magnitude <= 0x7f800000u;
 }
 
 /// Double to float, to odd: a second rounding to a shorter format then gives what one rounding would have given.
@@ -138,6 +138,21 @@ AMALGAM_BODY float narrow_to_odd(double value) {
     uint32_t toward_zero = back_size > size ? bits - 1 : bits;
     bool inexact = back != value && magnitude <= 0x7f800000u && value == value;
     return float_of(inexact ? (toward_zero | 1u) : bits);
+}
+
+AMALGAM_BODY bool saturates(Dtype dtype, double value) { return saturates(dtype, narrow_to_odd(value)); }
+
+/// Magnitudes from these bits on become infinities when they are written (or are not finite to begin with).
+template <class T>
+AMALGAM_BODY BitsOf<T> overflow_bits(Dtype dtype) {
+    if constexpr (sizeof(T) == 4) {
+        return dtype == Dtype::f16 ? 0x477ff000u : dtype == Dtype::bf16 ? 0x7f7f8000u : infinity_bits<float>;
+    } else {
+        return dtype == Dtype::f16    ? 0x40effe0000000000ull
+               : dtype == Dtype::bf16 ? 0x47eff00000000000ull
+               : dtype == Dtype::f32  ? 0x47effffff0000000ull
+                                      : infinity_bits<double>;
+    }
 }
 
 }  // namespace amalgam

@@ -15,7 +15,7 @@ struct FoldConstants {
 /// What a block of a fold saw.
 struct FoldCounts {
     bool nonfinite_input = false;  ///< NaN or infinity among the elements read
-    int64_t nonfinite_output = 0;
+    int64_t nonfinite_output = 0;  ///< results that are not finite, or too large for the output dtype (FP8: see saturated)
     int64_t saturated = 0;  ///< cut to the largest finite FP8 number
 };
 
@@ -49,6 +49,7 @@ struct FoldPass {
     AMALGAM_BODY void run() {
         const Fold fold(arguments.constants);
         const bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
         BitsOf<T> peak[N] = {};
         for (int64_t at = 0; at < arguments.count; at += N) {
             int valid = arguments.count - at < N ? int(arguments.count - at) : N;
@@ -87,8 +88,8 @@ struct FoldPass {
                 result[i] = fold.finish(base, LaneOf<N>{sums, i});
             }
             AMALGAM_LANES
-            for (int i = 0; i < N; ++i) bad += int(!is_finite(result[i]));
-            if (bad) count_output<N>(result, valid);
+            for (int i = 0; i < N; ++i) bad += int(magnitude_bits(result[i]) >= overflow);
+            if (bad) count_output<N>(result, valid, overflow);
             if (eight_bit) count_saturated<N>(result, valid);
             store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
         }
@@ -99,13 +100,13 @@ struct FoldPass {
 
   private:
     template <int N>
-    AMALGAM_BODY void count_output(const T* result, int valid) {
-        for (int i = 0; i < valid; ++i) counts.nonfinite_output += !is_finite(result[i]);
+    AMALGAM_BODY void count_output(const T* result, int valid, BitsOf<T> overflow) {
+        for (int i = 0; i < valid; ++i) counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;
     }
     template <int N>
     AMALGAM_BODY void count_saturated(const T* result, int valid) {
         for (int i = 0; i < valid; ++i)
-            counts.saturated += saturates(arguments.out_dtype, static_cast<float>(result[i]));
+            counts.saturated += saturates(arguments.out_dtype, result[i]);
     }
 };
 

@@ -103,10 +103,11 @@ struct ScePass {
 
     template <int N>
     AMALGAM_BODY void finish_pack(int64_t at, int valid, const T* result) {
-        bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        const bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
         for (int i = 0; i < valid; ++i) {
-            counts.nonfinite_output += !is_finite(result[i]);
-            if (eight_bit) counts.saturated += saturates(arguments.out_dtype, static_cast<float>(result[i]));
+            counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;
+            if (eight_bit) counts.saturated += saturates(arguments.out_dtype, result[i]);
         }
         store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
     }

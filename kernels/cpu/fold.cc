@@ -38,29 +38,31 @@ template <class T>
 AMALGAM_CLONES FoldCounts run_columns(const FoldArguments& arguments, const double* coefficients, int64_t columns,
                                       int64_t column) {
     constexpr int width = 64;
+    const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
     FoldCounts counts;
     for (int64_t at = 0; at < arguments.count; at += width) {
         int valid = arguments.count - at < width ? int(arguments.count - at) : width;
         T start[width] = {}, value[width], result[width];
         if (arguments.base.data) load_pack<width>(arguments.base, at, valid, start);
-        for (int i = 0; i < width; ++i) result[i] = start[i];
+        for (int i = 0; i < valid; ++i) {
+            result[i] = start[i];
+            counts.nonfinite_input |= !is_finite(start[i]);
+        }
         for (int m = 0; m < arguments.model_count; ++m) {
             load_pack<width>(arguments.inputs[m], at, valid, value);
             int64_t c = (column + at) % columns;
             for (int i = 0; i < valid; ++i) {
+                counts.nonfinite_input |= !is_finite(value[i]);
                 result[i] += static_cast<T>(coefficients[m * columns + c]) * (value[i] - start[i]);
                 c = c + 1 == columns ? 0 : c + 1;
             }
         }
         for (int i = 0; i < valid; ++i) {
-            counts.nonfinite_output += !is_finite(result[i]);
-            if (bytes_of(arguments.out_dtype) == 1)
-                counts.saturated += saturates(arguments.out_dtype, static_cast<float>(result[i]));
+            counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;
+            if (bytes_of(arguments.out_dtype) == 1) counts.saturated += saturates(arguments.out_dtype, result[i]);
         }
         store_pack<width>(arguments.out, arguments.out_dtype, at, valid, result);
     }
-    // Whatever is not finite in a kept input shows in the result.
-    counts.nonfinite_input = counts.nonfinite_output > 0;
     return counts;
 }
 

@@ -86,7 +86,7 @@ AMALGAM_CLONES int64_t run_convert(const Operand& from, void* to, Dtype to_dtype
         T value[pack_width];
         load_pack<pack_width>(from, at, valid, value);
         if (bytes_of(to_dtype) == 1)
-            for (int i = 0; i < valid; ++i) cut += saturates(to_dtype, static_cast<float>(value[i]));
+            for (int i = 0; i < valid; ++i) cut += saturates(to_dtype, value[i]);
         store_pack<pack_width>(to, to_dtype, at, valid, value);
     }
     return cut;
