@@ -13,6 +13,7 @@ namespace {
 std::atomic<LogLevel> lowest{LogLevel::info};
 std::atomic<int> own_rank{0};
 std::atomic<int> all_ranks{1};
+std::atomic<bool> over_progress{false};
 
 std::string_view prefix(LogLevel level) {
     switch (level) {
@@ -41,12 +42,15 @@ void set_log_rank(int rank, int ranks) {
     all_ranks = ranks;
 }
 
+void set_log_over_progress(bool on) { over_progress = on; }
+
 void log_line(LogLevel level, bool every_rank, std::string_view text) {
     if (level < lowest) return;
     const int rank = own_rank;
     if (!every_rank && rank != 0) return;
     std::string line;
-    if (every_rank && all_ranks > 1) line = fmt::format("rank {}: ", rank);
+    if (over_progress) line = "\r\x1b[K";
+    if (every_rank && all_ranks > 1) line += fmt::format("rank {}: ", rank);
     line += prefix(level);
     line += text;
     line += '\n';

@@ -16,6 +16,9 @@ void set_log_level(LogLevel level);
 /// Who this process is. Until it is called: rank 0 of 1.
 void set_log_rank(int rank, int ranks);
 
+/// While on, a line first clears the terminal's current line, where a progress bar is drawn.
+void set_log_over_progress(bool on);
+
 /// One line of any level; warnings and errors say so. With `every_rank` the line is written on whichever rank calls, with
 /// "rank 3: " before it if there is more than one; else on rank 0 only.
 void log_line(LogLevel level, bool every_rank, std::string_view text);
