@@ -7,8 +7,8 @@
 
 namespace amalgam {
 
-/// The name with the fewest edits (insert, delete, replace, swap of neighbours; letter case is free) from `word`, the first of
-/// several; "" if even that one needs more than a third of the word's length (at least 1, at most 3 edits).
+/// The name with the fewest edits (insert, delete, replace, swap of neighbours; letter case is free) from `word`, the
+/// first of several; "" if even that one needs more than a third of the word's length (at least 1, at most 3 edits).
 std::string_view nearest(std::string_view word, std::span<const std::string_view> names);
 
 /// ` (did you mean "weight"?)`, else ` (valid: a, b, c)`, to be appended to a message.

@@ -18,8 +18,9 @@ class RecipeChecker {
 
     Recipe check() {
         refuse_unsupported();
-        reporter_.check_keys(root_, {"merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype",
-                                     "tokenizer_source", "tokenizer", "chat_template", "compat", "seed", "modules"});
+        reporter_.check_keys(root_,
+                             {"merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype",
+                              "tokenizer_source", "tokenizer", "chat_template", "compat", "seed", "modules"});
         read_method();
         read_compat_and_seed();
         recipe_.dtype = read_dtype("dtype");
@@ -40,13 +41,16 @@ class RecipeChecker {
 
     void refuse_unsupported() {
         if (const Value* modules = root_.find("modules"); given(modules))
-            reporter_.fail_at(modules->line, "modules: not supported: list the models under models (all towers are merged alike), "
-                                             "with filters where towers should differ");
+            reporter_.fail_at(modules->line,
+                              "modules: not supported: list the models under models (all towers are merged alike), "
+                              "with filters where towers should differ");
         if (const Value* chat_template = root_.find("chat_template"); given(chat_template)) {
             if (read_string(*chat_template, "chat_template", reporter_) != "auto")
-                reporter_.fail_at(chat_template->line, "chat_template: not supported: the template comes with the tokenizer's files; "
-                                                       "remove the key and name the model to take them from in tokenizer_source");
-            reporter_.warn(chat_template->line, "chat_template: auto has no effect: the template comes with the tokenizer's files");
+                reporter_.fail_at(chat_template->line,
+                                  "chat_template: not supported: the template comes with the tokenizer's files; "
+                                  "remove the key and name the model to take them from in tokenizer_source");
+            reporter_.warn(chat_template->line,
+                           "chat_template: auto has no effect: the template comes with the tokenizer's files");
         }
     }
 
@@ -58,14 +62,16 @@ class RecipeChecker {
         recipe_.method = read_string(*value, "merge_method", reporter_);
         method_ = find_method(recipe_.method);
         if (!method_)
-            reporter_.fail_at(value->line, "unknown merge_method \"{}\"{}", printable(recipe_.method), did_you_mean(recipe_.method, names));
+            reporter_.fail_at(value->line, "unknown merge_method \"{}\"{}", printable(recipe_.method),
+                              did_you_mean(recipe_.method, names));
     }
 
     void read_compat_and_seed() {
         if (const Value* value = root_.find("compat"); given(value)) {
             const std::string compat = read_string(*value, "compat", reporter_);
             if (compat != "mergekit" && compat != "paper")
-                reporter_.fail_at(value->line, "compat: must be \"mergekit\" or \"paper\", not \"{}\"", printable(compat));
+                reporter_.fail_at(value->line, "compat: must be \"mergekit\" or \"paper\", not \"{}\"",
+                                  printable(compat));
             recipe_.compat = compat == "paper" ? Compat::paper : Compat::mergekit;
         }
         if (const Value* value = root_.find("seed"); given(value)) recipe_.seed = read_seed(*value);
@@ -77,8 +83,11 @@ class RecipeChecker {
         // TOML integers are signed: the upper half of the seeds is given as strings.
         const std::string& text = value.text;
         const auto [last, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-        if (value.kind != Value::Kind::string || text.empty() || error != std::errc() || last != text.data() + text.size())
-            reporter_.fail_at(value.line, "seed: must be an integer from 0 to 18446744073709551615 (above 9223372036854775807 in quotes)");
+        if (value.kind != Value::Kind::string || text.empty() || error != std::errc() ||
+            last != text.data() + text.size())
+            reporter_.fail_at(
+                value.line,
+                "seed: must be an integer from 0 to 18446744073709551615 (above 9223372036854775807 in quotes)");
         return seed;
     }
 
@@ -114,18 +123,23 @@ class RecipeChecker {
         reporter_.check_keys(*tokenizer, {"source", "tokens", "pad_to_multiple_of"});
         for (std::string_view key : {"tokens", "pad_to_multiple_of"})
             if (const Value* value = tokenizer->find(key); given(value))
-                reporter_.fail_at(value->line, "tokenizer.{}: not supported: embeddings are merged row by row and never moved; "
-                                               "give tokenizer_source: base or a model", key);
+                reporter_.fail_at(value->line,
+                                  "tokenizer.{}: not supported: embeddings are merged row by row and never moved; "
+                                  "give tokenizer_source: base or a model",
+                                  key);
         const Value* wanted = tokenizer->find("source");
         if (!given(wanted))
-            reporter_.fail_at(tokenizer->line, "tokenizer: without a source means union, which comes later: give source: base or a model");
+            reporter_.fail_at(
+                tokenizer->line,
+                "tokenizer: without a source means union, which comes later: give source: base or a model");
         set_tokenizer_source(*wanted, "tokenizer.source");
     }
 
     void set_tokenizer_source(const Value& value, std::string_view key) {
         recipe_.tokenizer_source = read_reference(value, key, reporter_);
         if (recipe_.tokenizer_source == "union")
-            reporter_.fail_at(value.line, "{}: union comes later: the vocabularies must agree; give base or a model", key);
+            reporter_.fail_at(value.line, "{}: union comes later: the vocabularies must agree; give base or a model",
+                              key);
         if (recipe_.tokenizer_source == "base" && !recipe_.base_model)
             reporter_.fail_at(value.line, "{}: base, but the recipe has no base_model: add one or name a model", key);
     }
@@ -134,7 +148,8 @@ class RecipeChecker {
         const Value* models = root_.find("models");
         const Value* slices = root_.find("slices");
         if (given(models) && given(slices))
-            reporter_.fail_at(slices->line, "both models (line {}) and slices: give one of the two", Reporter::public_line(models->line));
+            reporter_.fail_at(slices->line, "both models (line {}) and slices: give one of the two",
+                              Reporter::public_line(models->line));
         if (!given(models) && !given(slices))
             reporter_.fail_at(root_.line, "neither models nor slices: list what to merge");
         if (given(models)) {
@@ -146,7 +161,8 @@ class RecipeChecker {
     }
 
     const std::vector<Value>& read_list(const Value& value, std::string_view key) {
-        if (value.kind != Value::Kind::list) reporter_.fail_at(value.line, "{}: must be a list, not {}", key, value.kind_text());
+        if (value.kind != Value::Kind::list)
+            reporter_.fail_at(value.line, "{}: must be a list, not {}", key, value.kind_text());
         if (value.items.empty()) reporter_.fail_at(value.line, "{}: an empty list: nothing to merge", key);
         if (value.items.size() > size_t(max_entries))
             reporter_.fail_at(value.line, "{}: {} entries: at most {}", key, value.items.size(), max_entries);
@@ -176,7 +192,9 @@ class RecipeChecker {
             const auto [a, b] = *first->layer_range;
             const auto [c, d] = *entry.layer_range;
             if (b - a != d - c)
-                reporter_.fail_at(entry.line, "layer_range [{}, {}) of {} has {} layers, [{}, {}) of {} in the same slice has {}: they must agree",
+                reporter_.fail_at(entry.line,
+                                  "layer_range [{}, {}) of {} has {} layers, [{}, {}) of {} in the same slice has {}: "
+                                  "they must agree",
                                   c, d, entry.model, d - c, a, b, first->model, b - a);
         }
     }
@@ -189,9 +207,12 @@ class RecipeChecker {
 
     SourceEntry read_entry(const Value& value, std::string_view key, bool in_slice) {
         if (value.kind != Value::Kind::table)
-            reporter_.fail_at(value.line, "{}: an entry must be a table like {{model = \"path\"}}, not {}", key, value.kind_text());
+            reporter_.fail_at(value.line, "{}: an entry must be a table like {{model = \"path\"}}, not {}", key,
+                              value.kind_text());
         if (const Value* range = value.find("layer_range"); !in_slice && given(range))
-            reporter_.fail_at(range->line, "layer_range: models take part with all their layers; for a part of them use slices with sources");
+            reporter_.fail_at(
+                range->line,
+                "layer_range: models take part with all their layers; for a part of them use slices with sources");
         if (in_slice)
             reporter_.check_keys(value, {"model", "parameters", "layer_range"});
         else
@@ -212,7 +233,9 @@ class RecipeChecker {
         const int64_t first = read_integer(value.items[0], "layer_range", reporter_);
         const int64_t last = read_integer(value.items[1], "layer_range", reporter_);
         if (first < 0 || last <= first || last > max_layers)
-            reporter_.fail_at(value.line, "layer_range: [{}, {}) is no range of layers: the first is included, the last is not", first, last);
+            reporter_.fail_at(value.line,
+                              "layer_range: [{}, {}) is no range of layers: the first is included, the last is not",
+                              first, last);
         return {first, last};
     }
 
@@ -223,8 +246,8 @@ class RecipeChecker {
         warn_of_idle_base();
     }
 
-    void check_list(const std::vector<SourceEntry>& entries, const std::optional<std::string>& base, const OutputSlice* slice,
-                    std::string_view key) {
+    void check_list(const std::vector<SourceEntry>& entries, const std::optional<std::string>& base,
+                    const OutputSlice* slice, std::string_view key) {
         const int line = slice ? slice->line : entries.front().line;
         const bool needs_base = method().base == BaseUse::required || method().base == BaseUse::member;
         if (needs_base && !base) reporter_.fail_at(line, "{} needs a base_model", method().name);
@@ -232,10 +255,13 @@ class RecipeChecker {
         check_count(roles, line, key);
         for (int index : roles.inputs) check_required(entries[index], slice);
         for (const Field& field : method().fields)
-            if (field.required && field.scope == Scope::global && !parameter_levels(field, nullptr, slice, recipe_).given())
-                reporter_.fail_at(line, "parameter {} is missing: {} needs it under parameters ({})", field.name, method().name, field.help);
+            if (field.required && field.scope == Scope::global &&
+                !parameter_levels(field, nullptr, slice, recipe_).given())
+                reporter_.fail_at(line, "parameter {} is missing: {} needs it under parameters ({})", field.name,
+                                  method().name, field.help);
         if (roles.origin && roles.base >= 0 && !entries[roles.base].parameters.empty())
-            reporter_.warn(entries[roles.base].line, fmt::format("the parameters of {} have no effect: it is the base", entries[roles.base].model));
+            reporter_.warn(entries[roles.base].line, fmt::format("the parameters of {} have no effect: it is the base",
+                                                                 entries[roles.base].model));
     }
 
     void check_count(const Roles& roles, int line, std::string_view key) {
@@ -243,23 +269,27 @@ class RecipeChecker {
         if (count >= low && (high == 0 || count <= high)) return;
         const std::string_view besides = roles.origin ? " besides the base" : "";
         if (count < low)
-            reporter_.fail_at(line, "{} needs {} {} model{}{}, {} {}: {}", method().name, low == high ? "exactly" : "at least", low,
-                              low == 1 ? "" : "s", besides, key, count == 0 ? "has none" : fmt::format("has {}", count),
-                              roles.base >= 0 && roles.origin ? "the base itself does not count" : "add what is missing");
-        reporter_.fail_at(line, "{} takes {} model{}{}, {} has {}{}", method().name, high, high == 1 ? "" : "s", besides, key, count,
+            reporter_.fail_at(
+                line, "{} needs {} {} model{}{}, {} {}: {}", method().name, low == high ? "exactly" : "at least", low,
+                low == 1 ? "" : "s", besides, key, count == 0 ? "has none" : fmt::format("has {}", count),
+                roles.base >= 0 && roles.origin ? "the base itself does not count" : "add what is missing");
+        reporter_.fail_at(line, "{} takes {} model{}{}, {} has {}{}", method().name, high, high == 1 ? "" : "s",
+                          besides, key, count,
                           method().shape == Shape::copy ? ": for stacking, make each a slice" : "");
     }
 
     void check_required(const SourceEntry& entry, const OutputSlice* slice) {
         for (const Field& field : method().fields)
-            if (field.required && field.scope == Scope::per_model && !parameter_levels(field, &entry, slice, recipe_).given())
-                reporter_.fail_at(entry.line, "parameter {} of {} is missing: {} needs it for every model ({})", field.name,
-                                  printable(entry.model), method().name, field.help);
+            if (field.required && field.scope == Scope::per_model &&
+                !parameter_levels(field, &entry, slice, recipe_).given())
+                reporter_.fail_at(entry.line, "parameter {} of {} is missing: {} needs it for every model ({})",
+                                  field.name, printable(entry.model), method().name, field.help);
     }
 
     void warn_of_idle_base() {
         if (!recipe_.base_model) return;
-        const bool ignored = method().base == BaseUse::none || (method().base == BaseUse::ordinary && recipe_.models.empty());
+        const bool ignored =
+            method().base == BaseUse::none || (method().base == BaseUse::ordinary && recipe_.models.empty());
         if (!ignored) return;
         const auto lists = [&](const std::vector<SourceEntry>& entries) {
             return assign_roles(method(), entries, recipe_.base_model, true).base >= 0;
@@ -267,8 +297,9 @@ class RecipeChecker {
         bool listed = lists(recipe_.models);
         for (const OutputSlice& slice : recipe_.slices) listed = listed || lists(slice.sources);
         if (!listed)
-            reporter_.warn(root_.find("base_model")->line,
-                           fmt::format("base_model has no effect on {}: it gives only its config and tokenizer", method().name));
+            reporter_.warn(
+                root_.find("base_model")->line,
+                fmt::format("base_model has no effect on {}: it gives only its config and tokenizer", method().name));
     }
 
     const Value& root_;

@@ -47,14 +47,16 @@ double FieldResolver::resolve_field(int index, std::string_view name, double t) 
     for (const Parameter* parameter : levels_[index].levels) {
         if (!parameter) continue;
         // Interpolation may leave the range of its ends by a rounding error.
-        if (const std::optional<double> value = parameter_value(*parameter, name, t)) return std::clamp(*value, field.low, field.high);
+        if (const std::optional<double> value = parameter_value(*parameter, name, t))
+            return std::clamp(*value, field.low, field.high);
     }
     if (!field.required) return field.default_value;
     int line = entry_ ? entry_->line : 0;
     for (const Parameter* parameter : levels_[index].levels)
         if (parameter) line = parameter->line;
-    fail("{}: parameter {}{}{} has no value for tensor \"{}\": no filter fits; add an entry without a filter", recipe_place(recipe_, line),
-         field.name, entry_ ? " of " : "", entry_ ? printable(entry_->model) : "", printable(name));
+    fail("{}: parameter {}{}{} has no value for tensor \"{}\": no filter fits; add an entry without a filter",
+         recipe_place(recipe_, line), field.name, entry_ ? " of " : "", entry_ ? printable(entry_->model) : "",
+         printable(name));
 }
 
 }  // namespace amalgam

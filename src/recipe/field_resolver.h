@@ -19,10 +19,11 @@ std::optional<double> parameter_value(const Parameter& parameter, std::string_vi
 class FieldResolver {
   public:
     /// `entry` is nullptr for global fields, `slice` for recipes without slices.
-    FieldResolver(const MethodInfo& method, Scope scope, const SourceEntry* entry, const OutputSlice* slice, const Recipe& recipe);
+    FieldResolver(const MethodInfo& method, Scope scope, const SourceEntry* entry, const OutputSlice* slice,
+                  const Recipe& recipe);
 
-    /// Fields of the other scope keep their defaults. `name` is the output's for global fields, the source's for a model's.
-    /// Throws Error naming the tensor if a required field has no value for it.
+    /// Fields of the other scope keep their defaults. `name` is the output's for global fields, the
+    /// source's for a model's. Throws Error naming the tensor if a required field has no value for it.
     FieldValues resolve(std::string_view name, double t) const;
 
   private:

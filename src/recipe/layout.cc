@@ -23,13 +23,15 @@ bool ends_with_component(std::string_view name, std::string_view ending) {
 }
 
 bool ends_with_any(std::string_view name, std::initializer_list<std::string_view> endings) {
-    return std::any_of(endings.begin(), endings.end(), [&](std::string_view ending) { return ends_with_component(name, ending); });
+    return std::any_of(endings.begin(), endings.end(),
+                       [&](std::string_view ending) { return ends_with_component(name, ending); });
 }
 
 std::optional<int64_t> positive_integer(const nlohmann::json& config, std::initializer_list<const char*> keys) {
     for (const char* key : keys) {
         const auto found = config.find(key);
-        if (found != config.end() && found->is_number_integer() && found->get<int64_t>() > 0) return found->get<int64_t>();
+        if (found != config.end() && found->is_number_integer() && found->get<int64_t>() > 0)
+            return found->get<int64_t>();
     }
     return std::nullopt;
 }
@@ -38,7 +40,8 @@ void read_config(ModelLayout& layout, const std::string& text) {
     const nlohmann::json config = nlohmann::json::parse(text, nullptr, false);
     if (!config.is_object()) return;
     const auto read = [&](const nlohmann::json& part) {
-        if (!layout.layers) layout.layers = positive_integer(part, {"num_hidden_layers", "n_layer", "n_layers", "num_layers"});
+        if (!layout.layers)
+            layout.layers = positive_integer(part, {"num_hidden_layers", "n_layer", "n_layers", "num_layers"});
         if (!layout.vocabulary) layout.vocabulary = positive_integer(part, {"vocab_size"});
         const auto tied = part.find("tie_word_embeddings");
         if (!layout.tied && tied != part.end() && tied->is_boolean()) layout.tied = tied->get<bool>();
@@ -51,7 +54,9 @@ void read_config(ModelLayout& layout, const std::string& text) {
     read(config);
 }
 
-std::string_view component(std::string_view name, size_t begin) { return name.substr(begin, name.find('.', begin) - begin); }
+std::string_view component(std::string_view name, size_t begin) {
+    return name.substr(begin, name.find('.', begin) - begin);
+}
 
 /// "vision_tower." for the towers "vision_tower.blocks" and "model.layers"; "" if `other` does not depart from `main`.
 std::string branch_of(std::string_view other, std::string_view main) {
@@ -107,8 +112,10 @@ int main_tower(const ModelLayout& layout, const std::string& reference) {
         const Tower& second = layout.towers[candidates[1]];
         // An encoder and a decoder of the same depth are no main tower and side tower.
         if (largest.bytes / 2 < second.bytes)
-            fail("{}: layer ranges could count in {} ({} layers) or in {} ({} layers): slices need one tower that is the largest by far",
-                 reference, largest.name, largest.layers, second.name, second.layers);
+            fail(
+                "{}: layer ranges could count in {} ({} layers) or in {} ({} layers): slices need one tower that is "
+                "the largest by far",
+                reference, largest.name, largest.layers, second.name, second.layers);
     }
     return candidates[0];
 }
@@ -128,9 +135,10 @@ Section Sections::section(size_t tensor) const {
     if (is_head(name) || contains_any(name, {"unembed", "output_embed"})) return Section::last;
     for (const std::string& branch : branches_)
         if (name.starts_with(branch)) return Section::first;
-    const bool before = name.starts_with("emb.") || contains_any(name, {"embed", "wte", "wpe", "cls_token", "mask_token", "dist_token",
-                                                                        "register_token", "token_type", "pre_layrnorm", "pre_layernorm",
-                                                                        "norm_pre", "feature_projection"});
+    const bool before =
+        name.starts_with("emb.") ||
+        contains_any(name, {"embed", "wte", "wpe", "cls_token", "mask_token", "dist_token", "register_token",
+                            "token_type", "pre_layrnorm", "pre_layernorm", "norm_pre", "feature_projection"});
     return before ? Section::first : Section::last;
 }
 
@@ -141,11 +149,12 @@ bool is_head(std::string_view name) {
 }
 
 const TensorInfo* find_embedding(const Checkpoint& checkpoint) {
-    for (std::string_view name :
-         {"model.embed_tokens.weight", "transformer.wte.weight", "model.language_model.embed_tokens.weight", "wte.weight", "shared.weight"})
+    for (std::string_view name : {"model.embed_tokens.weight", "transformer.wte.weight",
+                                  "model.language_model.embed_tokens.weight", "wte.weight", "shared.weight"})
         if (const TensorInfo* tensor = checkpoint.find(name)) return tensor;
-    for (std::string_view ending : {"embed_tokens.weight", "word_embeddings.weight", "wte.weight", "tok_embeddings.weight",
-                                    "embed_in.weight", "word_embedding.weight", "embeddings.weight", "embedding.weight"}) {
+    for (std::string_view ending :
+         {"embed_tokens.weight", "word_embeddings.weight", "wte.weight", "tok_embeddings.weight", "embed_in.weight",
+          "word_embedding.weight", "embeddings.weight", "embedding.weight"}) {
         const TensorInfo* found = nullptr;
         int count = 0;
         for (const TensorInfo& tensor : checkpoint.tensors)
@@ -160,8 +169,9 @@ const TensorInfo* find_embedding(const Checkpoint& checkpoint) {
 }
 
 bool is_optional_buffer(std::string_view name) {
-    return ends_with_any(name, {"rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias",
-                                "attention.masked_bias", "embeddings.position_ids", "embeddings.token_type_ids"});
+    return ends_with_any(
+        name, {"rotary_emb.inv_freq", "rotary_pos_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias",
+               "attention.masked_bias", "embeddings.position_ids", "embeddings.token_type_ids"});
 }
 
 bool is_vocabulary(std::string_view name) {

@@ -1,4 +1,5 @@
-// How a model's tensors are arranged, read from their names: towers, layers, and the few names with a role of their own.
+// How a model's tensors are arranged, read from their names: towers, layers, and the few names with a role of their
+// own.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -28,10 +29,10 @@ struct TensorPlace {
 struct ModelLayout {
     const Checkpoint* checkpoint = nullptr;
     std::vector<Tower> towers;
-    std::vector<TensorPlace> places;                 ///< of checkpoint->tensors, by index
-    std::optional<int64_t> layers;                   ///< of config.json
-    std::optional<int64_t> vocabulary;               ///< vocab_size of config.json
-    std::optional<bool> tied;                        ///< tie_word_embeddings of config.json
+    std::vector<TensorPlace> places;    ///< of checkpoint->tensors, by index
+    std::optional<int64_t> layers;      ///< of config.json
+    std::optional<int64_t> vocabulary;  ///< vocab_size of config.json
+    std::optional<bool> tied;           ///< tie_word_embeddings of config.json
 
     /// nullptr if there is no such tower.
     const Tower* tower(std::string_view name) const;
@@ -46,9 +47,9 @@ int main_tower(const ModelLayout& layout, const std::string& reference);
 /// Which slice of an output with several slices a tensor comes from.
 enum class Section { layers, first, last };
 
-/// Decides for the tensors of one model. Layers of the main tower come from the slices. From the first slice come: whole
-/// other towers (every name below the component where the other tower's name departs from the main one's), and names with
-/// "embed", "wte", "wpe" and the like. From the last slice: everything else, that is final norms and heads.
+/// Decides for the tensors of one model. Layers of the main tower come from the slices. From the first slice come:
+/// whole other towers (every name below the component where the other tower's name departs from the main one's), and
+/// names with "embed", "wte", "wpe" and the like. From the last slice: everything else, that is final norms and heads.
 class Sections {
   public:
     Sections(const ModelLayout& layout, int main_tower);

@@ -24,9 +24,11 @@ std::optional<TensorTask> TaskMaker::make(const OutputPart& part, TensorRow row)
     task.shape = leader.shape;
     for (int i = 0; i < int(row.tensors.size()); ++i)
         if (computed(*row.tensors[i]) != computed(leader) && !(options_.take_integers && !computed(leader)))
-            fail("tensor \"{}\" is {} in {} and {} in {}: floating-point numbers and others cannot be merged; convert one of the models",
-                 row.name, info(leader.dtype).name, reference(part.members[part.leader()]), info(row.tensors[i]->dtype).name,
-                 reference(part.members[i]));
+            fail(
+                "tensor \"{}\" is {} in {} and {} in {}: floating-point numbers and others cannot be merged; convert "
+                "one of the models",
+                row.name, info(leader.dtype).name, reference(part.members[part.leader()]),
+                info(row.tensors[i]->dtype).name, reference(part.members[i]));
     if (!computed(leader)) {
         make_equal(part, row, task);
         return task;
@@ -54,17 +56,20 @@ bool TaskMaker::complete(const OutputPart& part, TensorRow& row) const {
             row.tensors[i] = find_embedding(model.checkpoint);
             if (row.tensors[i] && model.layout.tied == false)
                 notes_.add("are taken from embeddings",
-                           fmt::format("{} has no \"{}\" though its config.json says tie_word_embeddings: false: its embedding \"{}\" is taken",
+                           fmt::format("{} has no \"{}\" though its config.json says tie_word_embeddings: false: its "
+                                       "embedding \"{}\" is taken",
                                        model.reference, row.name, row.tensors[i]->name));
         }
         if (row.tensors[i]) continue;
         if (is_optional_buffer(row.name)) {
-            notes_.add("are dropped", fmt::format("tensor \"{}\" is dropped: a buffer that {} has and {} has not", row.name,
-                                                  reference(part.members[owner]), model.reference));
+            notes_.add("are dropped", fmt::format("tensor \"{}\" is dropped: a buffer that {} has and {} has not",
+                                                  row.name, reference(part.members[owner]), model.reference));
             return false;
         }
-        fail("tensor \"{}\" is in {} and missing in {}: the models must have the same tensors (amalgam inspect shows them)", row.name,
-             reference(part.members[owner]), model.reference);
+        fail(
+            "tensor \"{}\" is in {} and missing in {}: the models must have the same tensors (amalgam inspect shows "
+            "them)",
+            row.name, reference(part.members[owner]), model.reference);
     }
     return true;
 }
@@ -78,9 +83,12 @@ void TaskMaker::make_equal(const OutputPart& part, const TensorRow& row, TensorT
         if (i == leader) continue;
         const TensorInfo& tensor = *row.tensors[i];
         if (tensor.dtype != task.dtype || tensor.shape != task.shape)
-            fail("tensor \"{}\" is {} {} in {} and {} {} in {}: {} numbers are never averaged; --integers base takes them from {}",
-                 row.name, info(task.dtype).name, shape_text(task.shape), reference(part.members[leader]), info(tensor.dtype).name,
-                 shape_text(tensor.shape), reference(part.members[i]), info(task.dtype).name, reference(part.members[leader]));
+            fail(
+                "tensor \"{}\" is {} {} in {} and {} {} in {}: {} numbers are never averaged; --integers base takes "
+                "them from {}",
+                row.name, info(task.dtype).name, shape_text(task.shape), reference(part.members[leader]),
+                info(tensor.dtype).name, shape_text(tensor.shape), reference(part.members[i]), info(task.dtype).name,
+                reference(part.members[leader]));
         task.inputs.push_back(input(part.members[i], row, tensor, false));
     }
 }
@@ -94,12 +102,15 @@ void TaskMaker::fit_shapes(const OutputPart& part, TensorRow& row, TensorTask& t
         return;
     }
     if (!options_.skip_on_mismatch)
-        fail("tensor \"{}\" has different shapes: {}; the models do not fit together (--on-mismatch skip leaves models that differ from {} "
-             "out of such tensors)",
-             row.name, shapes_text(part, row), reference(part.members[part.leader()]));
+        fail(
+            "tensor \"{}\" has different shapes: {}; the models do not fit together (--on-mismatch skip leaves models "
+            "that differ from {} "
+            "out of such tensors)",
+            row.name, shapes_text(part, row), reference(part.members[part.leader()]));
     for (int i = 0; i < int(row.tensors.size()); ++i)
         if (row.tensors[i]->shape != task.shape)
-            leave_out(part, row, i, fmt::format("its shape {} is not {}", shape_text(row.tensors[i]->shape), shape_text(task.shape)));
+            leave_out(part, row, i,
+                      fmt::format("its shape {} is not {}", shape_text(row.tensors[i]->shape), shape_text(task.shape)));
 }
 
 void TaskMaker::leave_out(const OutputPart& part, TensorRow& row, int member, std::string_view why) const {
@@ -118,7 +129,8 @@ bool TaskMaker::differ_in_vocabulary(const OutputPart& part, const TensorRow& ro
     return rows_are_vocabularies || is_vocabulary(row.name);
 }
 
-/// As mergekit: to the rows of the base where task vectors are added to it, to the common rows where models are blended.
+/// As mergekit: to the rows of the base where task vectors are added to it, to the common rows where models
+/// are blended.
 void TaskMaker::cut_rows(const OutputPart& part, TensorRow& row, TensorTask& task) const {
     int64_t rows = row.tensors[part.leader()]->shape[0];
     const std::string shapes = shapes_text(part, row);
@@ -129,17 +141,19 @@ void TaskMaker::cut_rows(const OutputPart& part, TensorRow& row, TensorTask& tas
             rows = std::min(rows, own);
         } else if (own < rows) {
             if (!options_.skip_on_mismatch)
-                fail("tensor \"{}\" has fewer rows in {} ({}) than in the base ({}): {} cannot tell what the base's last tokens become; "
-                     "resize its vocabulary, or --on-mismatch skip leaves it out of this tensor",
-                     row.name, reference(part.members[i]), own, rows, method_.name);
+                fail(
+                    "tensor \"{}\" has fewer rows in {} ({}) than in the base ({}): {} cannot tell what the base's "
+                    "last tokens become; "
+                    "resize its vocabulary, or --on-mismatch skip leaves it out of this tensor",
+                    row.name, reference(part.members[i]), own, rows, method_.name);
             leave_out(part, row, i, fmt::format("it has {} rows, the base {}", own, rows));
         }
     }
     task.shape[0] = rows;
-    notes_.add("are cut to fewer rows",
-               fmt::format("VOCABULARIES DIFFER: tensor \"{}\" has shapes {}: cut to {} rows; later tokens are lost and the tokenizers must "
-                           "agree on the others",
-                           row.name, shapes, rows));
+    notes_.add("are cut to fewer rows", fmt::format("VOCABULARIES DIFFER: tensor \"{}\" has shapes {}: cut to {} rows; "
+                                                    "later tokens are lost and the tokenizers must "
+                                                    "agree on the others",
+                                                    row.name, shapes, rows));
 }
 
 void TaskMaker::fill(const OutputPart& part, const TensorRow& row, TensorTask& task) const {
@@ -153,7 +167,8 @@ void TaskMaker::fill(const OutputPart& part, const TensorRow& row, TensorTask& t
     if (part.has_origin) task.base = input(part.members.back(), row, *row.tensors.back(), false);
 }
 
-TaskInput TaskMaker::input(const PartMember& member, const TensorRow& row, const TensorInfo& tensor, bool with_fields) const {
+TaskInput TaskMaker::input(const PartMember& member, const TensorRow& row, const TensorInfo& tensor,
+                           bool with_fields) const {
     TaskInput result;
     result.model = member.model;
     result.position = member.position;
@@ -174,9 +189,10 @@ void TaskMaker::choose_kind(TensorTask& task) const {
     if (method_.shape == Shape::copy) {
         const int scale = method_.field("scale");
         if (scale < 0 || std::isnan(task.inputs[0].fields[scale])) task.kind = TaskKind::copy;
-    } else if (task.base && (task.inputs.empty() || (method_.base == BaseUse::required && int(task.inputs.size()) < method_.min_models))) {
-        notes_.add("are copied from the base",
-                   fmt::format("tensor \"{}\" is copied from the base: {} models fit it", task.name, task.inputs.empty() ? "no" : "too few"));
+    } else if (task.base && (task.inputs.empty() ||
+                             (method_.base == BaseUse::required && int(task.inputs.size()) < method_.min_models))) {
+        notes_.add("are copied from the base", fmt::format("tensor \"{}\" is copied from the base: {} models fit it",
+                                                           task.name, task.inputs.empty() ? "no" : "too few"));
         copy(*task.base);
     } else if (task.inputs.size() == 1 && method_.shape == Shape::blend && method_.base != BaseUse::member) {
         // mergekit returns a single model as it is; its angle to nothing has no meaning.
@@ -194,9 +210,10 @@ void TaskMaker::check_weights(const TensorTask& task) const {
     if (sum != 0) return;
     std::string weights;
     for (size_t i = 0; i < task.inputs.size() && i < 4; ++i)
-        weights += fmt::format("{}{} {}", i ? ", " : "", models_[task.inputs[i].model].reference, task.inputs[i].fields[weight]);
-    fail("the weights of tensor \"{}\" sum to 0 ({}{}): {} divides by their sum; change them or set {} to false", task.name, weights,
-         task.inputs.size() > 4 ? ", ..." : "", method_.name, method_.fields[normalize].name);
+        weights += fmt::format("{}{} {}", i ? ", " : "", models_[task.inputs[i].model].reference,
+                               task.inputs[i].fields[weight]);
+    fail("the weights of tensor \"{}\" sum to 0 ({}{}): {} divides by their sum; change them or set {} to false",
+         task.name, weights, task.inputs.size() > 4 ? ", ..." : "", method_.name, method_.fields[normalize].name);
 }
 
 void TaskMaker::check_della(const PartMember& member, const TensorRow& row, const FieldValues& fields) const {
@@ -204,10 +221,12 @@ void TaskMaker::check_della(const PartMember& member, const TensorRow& row, cons
     if (epsilon < 0 || density < 0) return;
     const double middle = fields[density], half = fields[epsilon];
     if (middle >= 1 || middle <= 0 || (middle + half < 1 && middle - half > 0)) return;
-    fail("{}: density={} and epsilon={} of {} for tensor \"{}\": keep probabilities from density - epsilon to density + epsilon must lie "
-         "between 0 and 1; make epsilon smaller than {}",
-         recipe_place(recipe_, member.entry ? member.entry->line : 0), middle, half, reference(member), row.name,
-         std::min(middle, 1 - middle));
+    fail(
+        "{}: density={} and epsilon={} of {} for tensor \"{}\": keep probabilities from density - epsilon to density + "
+        "epsilon must lie "
+        "between 0 and 1; make epsilon smaller than {}",
+        recipe_place(recipe_, member.entry ? member.entry->line : 0), middle, half, reference(member), row.name,
+        std::min(middle, 1 - middle));
 }
 
 std::string TaskMaker::shapes_text(const OutputPart& part, const TensorRow& row) const {

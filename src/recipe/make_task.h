@@ -12,8 +12,8 @@ namespace amalgam {
 
 class TaskMaker {
   public:
-    TaskMaker(const Recipe& recipe, const MethodInfo& method, const ResolveOptions& options, const std::vector<OpenModel>& models,
-              Notes& notes)
+    TaskMaker(const Recipe& recipe, const MethodInfo& method, const ResolveOptions& options,
+              const std::vector<OpenModel>& models, Notes& notes)
         : recipe_(recipe), method_(method), options_(options), models_(models), notes_(notes) {}
 
     /// Nothing if the tensor is an optional buffer that some model lacks. Throws Error naming tensor and models.

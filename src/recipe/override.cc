@@ -18,16 +18,14 @@ std::vector<std::string_view> parts_of(std::string_view path) {
     }
 }
 
-bool is_number(std::string_view part) {
-    return !part.empty() && part.find_first_not_of("0123456789") == part.npos;
-}
+bool is_number(std::string_view part) { return !part.empty() && part.find_first_not_of("0123456789") == part.npos; }
 
 Value& item_of(Value& list, std::string_view part, std::string_view path, const std::string& text) {
     size_t index = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
     if (error != std::errc() || end != part.data() + part.size() || index >= list.items.size())
-        fail("--set {}: \"{}\" is no entry of {}, a list of {} (counted from 0)", printable(text), printable(part), printable(path),
-             list.items.size());
+        fail("--set {}: \"{}\" is no entry of {}, a list of {} (counted from 0)", printable(text), printable(part),
+             printable(path), list.items.size());
     return list.items[index];
 }
 
@@ -57,11 +55,12 @@ Value& member_of(Value& table, std::string_view part, const std::string& text, i
 
 void apply_override(Value& root, const std::string& override_text, int line) {
     const size_t equals = override_text.find('=');
-    check(equals != override_text.npos && equals > 0, "--set {}: must be path=value, for instance parameters.lambda=0.7",
-          printable(override_text));
+    check(equals != override_text.npos && equals > 0,
+          "--set {}: must be path=value, for instance parameters.lambda=0.7", printable(override_text));
     const std::string_view path = std::string_view(override_text).substr(0, equals);
     const std::vector<std::string_view> parts = parts_of(path);
-    check(parts.size() <= size_t(max_recipe_depth), "--set {}: a path of more than {} parts", printable(override_text), max_recipe_depth);
+    check(parts.size() <= size_t(max_recipe_depth), "--set {}: a path of more than {} parts", printable(override_text),
+          max_recipe_depth);
 
     Value* at = &root;
     Value* parent = nullptr;
@@ -74,9 +73,11 @@ void apply_override(Value& root, const std::string& override_text, int line) {
             at->kind = Value::Kind::table;
         }
         if (at->kind != Value::Kind::table && at->kind != Value::Kind::list)
-            fail("--set {}: {} is {}: nothing is below it", printable(override_text), printable(walked), at->kind_text());
+            fail("--set {}: {} is {}: nothing is below it", printable(override_text), printable(walked),
+                 at->kind_text());
         parent = at;
-        at = at->kind == Value::Kind::list ? &item_of(*at, part, walked, override_text) : &member_of(*at, part, override_text, line);
+        at = at->kind == Value::Kind::list ? &item_of(*at, part, walked, override_text)
+                                           : &member_of(*at, part, override_text, line);
     }
     *at = parse_override_value(override_text.substr(equals + 1), line);
 }

@@ -1,4 +1,5 @@
-// A run of output layers and the models that make it: the whole output of a recipe with models, one slice of one with slices.
+// A run of output layers and the models that make it: the whole output of a recipe with models, one slice of one with
+// slices.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -19,8 +20,8 @@ struct OpenModel {
 
 /// A model in its role.
 struct PartMember {
-    int model = 0;     ///< index of the opened models
-    int position = 0;  ///< in the recipe's list; after it if the base is not listed
+    int model = 0;                       ///< index of the opened models
+    int position = 0;                    ///< in the recipe's list; after it if the base is not listed
     const SourceEntry* entry = nullptr;  ///< nullptr: the base, not listed
     int64_t first_layer = 0;
     FieldResolver fields;
@@ -29,9 +30,9 @@ struct PartMember {
 struct OutputPart {
     const OutputSlice* slice = nullptr;
     std::vector<PartMember> members;  ///< the inputs in recipe order, then the origin
-    bool has_origin = false;      ///< the last member is task.base
-    int base_input = -1;          ///< the input that is the base, for methods that take it as an ordinary model
-    int64_t layers = 0;           ///< length, of a slice
+    bool has_origin = false;          ///< the last member is task.base
+    int base_input = -1;              ///< the input that is the base, for methods that take it as an ordinary model
+    int64_t layers = 0;               ///< length, of a slice
     FieldResolver global;
 
     int inputs() const { return int(members.size()) - (has_origin ? 1 : 0); }
@@ -44,7 +45,7 @@ struct TensorRow {
     std::string name;
     std::string tower;
     int64_t layer = -1;
-    double t = 0;  ///< depth in its slice, for gradients
+    double t = 0;                            ///< depth in its slice, for gradients
     std::vector<const TensorInfo*> tensors;  ///< of each member; nullptr: has none
 };
 

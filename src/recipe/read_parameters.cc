@@ -17,10 +17,12 @@ class FieldReader {
         if (value.kind == Value::Kind::table) {
             // mergekit accepts a mapping outside a list and then crashes; the meaning is clear.
             parameter.entries.push_back(read_filtered(value));
-        } else if (value.kind == Value::Kind::list && !value.items.empty() && value.items[0].kind == Value::Kind::table) {
+        } else if (value.kind == Value::Kind::list && !value.items.empty() &&
+                   value.items[0].kind == Value::Kind::table) {
             for (const Value& item : value.items) {
                 if (item.kind != Value::Kind::table)
-                    reporter_.fail_at(item.line, "{}: a list mixes {} with {{filter, value}} entries", field_.name, item.kind_text());
+                    reporter_.fail_at(item.line, "{}: a list mixes {} with {{filter, value}} entries", field_.name,
+                                      item.kind_text());
                 parameter.entries.push_back(read_filtered(item));
             }
         } else {
@@ -44,27 +46,35 @@ class FieldReader {
 
     std::vector<double> read_gradient(const Value& value) {
         if (value.kind != Value::Kind::list) return {read_number(value)};
-        if (value.items.empty()) reporter_.fail_at(value.line, "{}: an empty list: give at least one number", field_.name);
+        if (value.items.empty())
+            reporter_.fail_at(value.line, "{}: an empty list: give at least one number", field_.name);
         std::vector<double> gradient;
         gradient.reserve(value.items.size());
         for (const Value& item : value.items) gradient.push_back(read_number(item));
         if (field_.kind != FieldKind::number && gradient.size() > 1)
-            reporter_.fail_at(value.line, "{}: a list of numbers is a gradient over the layers, and {} is {}: give one value, or filters",
-                              field_.name, field_.name, field_.kind == FieldKind::boolean ? "true or false" : "an integer");
+            reporter_.fail_at(
+                value.line,
+                "{}: a list of numbers is a gradient over the layers, and {} is {}: give one value, or filters",
+                field_.name, field_.name, field_.kind == FieldKind::boolean ? "true or false" : "an integer");
         return gradient;
     }
 
     double read_number(const Value& value) {
         const std::string text = shown(value);
         std::optional<double> number = as_number(value);
-        if (!number && value.kind == Value::Kind::boolean && field_.kind == FieldKind::boolean) number = value.boolean ? 1 : 0;
+        if (!number && value.kind == Value::Kind::boolean && field_.kind == FieldKind::boolean)
+            number = value.boolean ? 1 : 0;
         if (!number)
             reporter_.fail_at(value.line, "{}: must be {}, not {}", field_.name,
-                              field_.kind == FieldKind::boolean ? "true or false" : "a number, a list of numbers or a list of {filter, value}",
+                              field_.kind == FieldKind::boolean
+                                  ? "true or false"
+                                  : "a number, a list of numbers or a list of {filter, value}",
                               text);
         if (!std::isfinite(*number)) refuse(value, text, "must be a finite number");
-        if (field_.kind == FieldKind::boolean && *number != 0 && *number != 1) refuse(value, text, "must be true or false");
-        if (field_.kind == FieldKind::integer && *number != std::floor(*number)) refuse(value, text, "must be an integer");
+        if (field_.kind == FieldKind::boolean && *number != 0 && *number != 1)
+            refuse(value, text, "must be true or false");
+        if (field_.kind == FieldKind::integer && *number != std::floor(*number))
+            refuse(value, text, "must be an integer");
         if (*number < field_.low || *number > field_.high) refuse(value, text, "must be " + range_text(field_));
         return *number;
     }
@@ -78,7 +88,8 @@ class FieldReader {
             case Value::Kind::boolean: return value.boolean ? "true" : "false";
             case Value::Kind::integer: return fmt::format("{}", value.integer);
             case Value::Kind::number: return fmt::format("{}", value.number);
-            case Value::Kind::string: return value.loose ? printable(value.text, 40) : "\"" + printable(value.text, 40) + "\"";
+            case Value::Kind::string:
+                return value.loose ? printable(value.text, 40) : "\"" + printable(value.text, 40) + "\"";
             default: return std::string(value.kind_text());
         }
     }
@@ -117,8 +128,8 @@ Parameters read_parameters(const Value* table, const MethodInfo& method, bool at
         } else if (index < 0) {
             reporter.unknown_key(member, names, names.empty() ? fmt::format("{} has no parameters", method.name) : "");
         } else if (at_model && method.fields[index].scope == Scope::global) {
-            reporter.warn(member.line, fmt::format("{} at a model has no effect: move it to the parameters of the {}", member.key,
-                                                   "recipe or of the slice"));
+            reporter.warn(member.line, fmt::format("{} at a model has no effect: move it to the parameters of the {}",
+                                                   member.key, "recipe or of the slice"));
         } else {
             parameters.emplace(member.key, FieldReader(method.fields[index], reporter).read(member.value));
         }

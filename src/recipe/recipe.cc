@@ -48,7 +48,8 @@ Recipe parse_recipe(const std::string& text, const std::string& path, const Reci
     Parsed parsed = parse_text(text, path, file);
     if (parsed.root.kind == Value::Kind::null) fail("{}: the recipe is empty", file);
     if (parsed.root.kind != Value::Kind::table)
-        fail("{}:{}: a recipe is a table of keys like merge_method, not {}", file, parsed.root.line, parsed.root.kind_text());
+        fail("{}:{}: a recipe is a table of keys like merge_method, not {}", file, parsed.root.line,
+             parsed.root.kind_text());
     for (size_t i = 0; i < options.set.size(); ++i) apply_override(parsed.root, options.set[i], -1 - int(i));
     Reporter reporter(file, options);
     Recipe recipe = check_recipe(parsed.root, reporter);

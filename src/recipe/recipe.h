@@ -32,7 +32,7 @@ using Parameters = std::map<std::string, Parameter>;
 
 /// A model in a list of models or among the sources of a slice.
 struct SourceEntry {
-    std::string model;                                      ///< path or hub name, as written
+    std::string model;                                       ///< path or hub name, as written
     std::optional<std::pair<int64_t, int64_t>> layer_range;  ///< [first, last) of the source's layers
     Parameters parameters;
     int line = 0;
@@ -67,18 +67,20 @@ struct Recipe {
 };
 
 struct RecipeOptions {
-    std::vector<std::string> set;  ///< "path=value" overrides: "parameters.lambda=0.7", "models.0.parameters.weight=[0,1]", "compat=paper"
-    bool allow_unknown = false;    ///< unknown keys warn instead of failing
+    std::vector<std::string>
+        set;  ///< "path=value" overrides: "parameters.lambda=0.7", "models.0.parameters.weight=[0,1]", "compat=paper"
+    bool allow_unknown = false;  ///< unknown keys warn instead of failing
 };
 
-/// Reads TOML or, for .yaml and .yml (or text that is not TOML but YAML), mergekit's YAML. Applies the overrides, then checks every key and value.
+/// Reads TOML or, for .yaml and .yml (or text that is not TOML but YAML), mergekit's YAML. Applies the overrides, then
+/// checks every key and value.
 /// Throws Error "file:line: key: reason (nearest valid name)".
 Recipe read_recipe(Files& files, const std::string& path, const RecipeOptions& options = {});
 
 /// The same from text; `path` decides the form and names the file in messages.
 Recipe parse_recipe(const std::string& text, const std::string& path, const RecipeOptions& options = {});
 
-/// The recipe in either form; parse_recipe(recipe_to_toml(r)) equals r but for path, text and lines.
+/// The recipe in either form; parse_recipe(recipe_to_toml(r)) equals r but for path, text, lines and warnings.
 std::string recipe_to_toml(const Recipe& recipe);
 /// Throws Error if the recipe says something mergekit's YAML cannot (compat = "paper", a seed).
 std::string recipe_to_yaml(const Recipe& recipe);

@@ -36,13 +36,14 @@ class Bounds {
         ++at_;
         switch (letter) {
             case '.':
-                check(++dots_ <= max_dots, "{}:{}: a key of more than {} parts: recipes have no such keys", file_, line_, max_dots);
+                check(++dots_ <= max_dots, "{}:{}: a key of more than {} parts: recipes have no such keys", file_,
+                      line_, max_dots);
                 return;
             case '\n': ++line_; break;
             case '[':
             case '{':
-                check(++depth_ <= max_recipe_depth, "{}:{}: nested more than {} levels deep: recipes are flat", file_, line_,
-                      max_recipe_depth);
+                check(++depth_ <= max_recipe_depth, "{}:{}: nested more than {} levels deep: recipes are flat", file_,
+                      line_, max_recipe_depth);
                 break;
             case ']':
             case '}':
@@ -54,7 +55,8 @@ class Bounds {
         }
         dots_ = 0;
         if (letter != '\n')
-            check(++values_ <= max_recipe_values, "{}:{}: more than {} values: split the recipe", file_, line_, max_recipe_values);
+            check(++values_ <= max_recipe_values, "{}:{}: more than {} values: split the recipe", file_, line_,
+                  max_recipe_values);
     }
 
     void skip_comment() { at_ = std::min(text_.find('\n', at_), text_.size()); }
@@ -134,9 +136,7 @@ Value convert(const toml::node& node) {
             value.kind = Value::Kind::boolean;
             value.boolean = node.as_boolean()->get();
             break;
-        default:
-            value.kind = Value::Kind::other;
-            value.text = "a date or time";
+        default: value.kind = Value::Kind::other; value.text = "a date or time";
     }
     return value;
 }
@@ -166,7 +166,8 @@ std::optional<Value> parse_single_value(const std::string& text) {
 }  // namespace
 
 Value parse_toml(const std::string& text, const std::string& file) {
-    check(text.size() <= max_recipe_bytes, "{}: {} bytes: a recipe has at most {}", file, text.size(), max_recipe_bytes);
+    check(text.size() <= max_recipe_bytes, "{}: {} bytes: a recipe has at most {}", file, text.size(),
+          max_recipe_bytes);
     Bounds(text, file).check_all();
     try {
         return convert(toml::parse(std::string_view(text)));

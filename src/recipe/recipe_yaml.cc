@@ -1,5 +1,5 @@
-// The only includer of yaml-cpp. Its events are read, not its nodes: aliases are copied here and counted, so that no text
-// can make the tree larger than max_recipe_values.
+// The only includer of yaml-cpp. Its events are read, not its nodes: aliases are copied here and counted, so that no
+// text can make the tree larger than max_recipe_values.
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/mark.h>
@@ -66,7 +66,8 @@ class Builder : public YAML::EventHandler {
         add(std::move(value), anchor);
     }
 
-    void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& text) override {
+    void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  const std::string& text) override {
         Value value;
         value.line = mark.line + 1;
         value.kind = Value::Kind::string;
@@ -85,15 +86,17 @@ class Builder : public YAML::EventHandler {
         // Counting first: the copy of a tree that is too large must not be made.
         values_ += found->second.count;
         check_size(mark.line + 1);
-        check(int(open_.size()) + found->second.depth <= max_recipe_depth, "{}:{}: nested more than {} levels deep: recipes are flat",
-              file_, mark.line + 1, max_recipe_depth);
+        check(int(open_.size()) + found->second.depth <= max_recipe_depth,
+              "{}:{}: nested more than {} levels deep: recipes are flat", file_, mark.line + 1, max_recipe_depth);
         place(Value(found->second.value));
     }
 
-    void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                         YAML::EmitterStyle::value) override {
         open(mark, anchor, Value::Kind::list);
     }
-    void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                    YAML::EmitterStyle::value) override {
         open(mark, anchor, Value::Kind::table);
     }
     void OnSequenceEnd() override { close(); }
@@ -119,13 +122,13 @@ class Builder : public YAML::EventHandler {
     };
 
     void check_size(int line) const {
-        check(values_ <= max_recipe_values, "{}:{}: more than {} values (aliases count each time): split the recipe", file_, line,
-              max_recipe_values);
+        check(values_ <= max_recipe_values, "{}:{}: more than {} values (aliases count each time): split the recipe",
+              file_, line, max_recipe_values);
     }
 
     void open(const YAML::Mark& mark, YAML::anchor_t anchor, Value::Kind kind) {
-        check(int(open_.size()) < max_recipe_depth, "{}:{}: nested more than {} levels deep: recipes are flat", file_, mark.line + 1,
-              max_recipe_depth);
+        check(int(open_.size()) < max_recipe_depth, "{}:{}: nested more than {} levels deep: recipes are flat", file_,
+              mark.line + 1, max_recipe_depth);
         ++values_;
         check_size(mark.line + 1);
         Open entry;
@@ -167,8 +170,8 @@ class Builder : public YAML::EventHandler {
         if (parent.value.kind == Value::Kind::list) {
             parent.value.items.push_back(std::move(value));
         } else if (!parent.has_key) {
-            check(value.kind != Value::Kind::list && value.kind != Value::Kind::table, "{}:{}: {} as a key: keys are words", file_,
-                  value.line, value.kind_text());
+            check(value.kind != Value::Kind::list && value.kind != Value::Kind::table,
+                  "{}:{}: {} as a key: keys are words", file_, value.line, value.kind_text());
             parent.key = std::move(value.text);
             parent.key_line = value.line;
             parent.has_key = true;
@@ -224,14 +227,16 @@ class Builder : public YAML::EventHandler {
 }  // namespace
 
 Value parse_yaml(const std::string& text, const std::string& file) {
-    check(text.size() <= max_recipe_bytes, "{}: {} bytes: a recipe has at most {}", file, text.size(), max_recipe_bytes);
+    check(text.size() <= max_recipe_bytes, "{}: {} bytes: a recipe has at most {}", file, text.size(),
+          max_recipe_bytes);
     std::istringstream stream(text);
     try {
         YAML::Parser parser(stream);
         Builder builder(file);
         check(parser.HandleNextDocument(builder), "{}:1: the recipe is empty", file);
         Builder second(file);
-        check(!parser.HandleNextDocument(second), "{}: several documents in one file: make each a recipe of its own", file);
+        check(!parser.HandleNextDocument(second), "{}: several documents in one file: make each a recipe of its own",
+              file);
         return std::move(builder).result();
     } catch (const YAML::Exception& error) {
         fail("{}:{}: not valid YAML: {}", file, error.mark.line + 1, error.msg);

@@ -28,7 +28,8 @@ void Reporter::warn(int line, const std::string& text) {
 std::vector<std::string> Reporter::warnings() const {
     std::vector<std::string> texts;
     for (const Warning& warning : warnings_)
-        texts.push_back(warning.places == 1 ? warning.text : fmt::format("{} (and {} more places)", warning.text, warning.places - 1));
+        texts.push_back(warning.places == 1 ? warning.text
+                                            : fmt::format("{} (and {} more places)", warning.text, warning.places - 1));
     return texts;
 }
 
@@ -37,7 +38,8 @@ bool has_no_effect(std::string_view key) {
     return std::find(names.begin(), names.end(), key) != names.end();
 }
 
-void Reporter::unknown_key(const Value::Member& member, std::span<const std::string_view> valid, std::string_view hint) {
+void Reporter::unknown_key(const Value::Member& member, std::span<const std::string_view> valid,
+                           std::string_view hint) {
     const std::string suggestion = hint.empty() ? did_you_mean(member.key, valid) : fmt::format(" ({})", hint);
     const std::string text = fmt::format("unknown key \"{}\"{}", printable(member.key), suggestion);
     if (!options_.allow_unknown) fail_at(member.line, "{}", text);
@@ -54,7 +56,8 @@ void Reporter::check_keys(const Value& table, std::initializer_list<std::string_
         const bool parameter = std::any_of(all_methods.begin(), all_methods.end(),
                                            [&](const MethodInfo* method) { return method->field(member.key) >= 0; });
         const bool takes_parameters = std::find(valid.begin(), valid.end(), "parameters") != valid.end();
-        const std::string hint = parameter && takes_parameters ? fmt::format("did you mean \"parameters.{}\"?", member.key) : "";
+        const std::string hint =
+            parameter && takes_parameters ? fmt::format("did you mean \"parameters.{}\"?", member.key) : "";
         unknown_key(member, std::span(valid.begin(), valid.size()), hint);
     }
 }
@@ -82,7 +85,8 @@ std::optional<double> as_number(const Value& value) {
     if (negative || text.starts_with('+')) text.remove_prefix(1);
     if (text.starts_with('-') || text.starts_with('+')) return std::nullopt;
     // YAML's spelling; Python, and so mergekit, takes "inf" as well.
-    if (text == ".inf" || text == ".Inf" || text == ".INF" || text == ".nan" || text == ".NaN" || text == ".NAN") text.remove_prefix(1);
+    if (text == ".inf" || text == ".Inf" || text == ".INF" || text == ".nan" || text == ".NaN" || text == ".NAN")
+        text.remove_prefix(1);
     double number = 0;
     const auto [last, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (last != text.data() + text.size() || error == std::errc::invalid_argument) return std::nullopt;
@@ -106,7 +110,8 @@ int64_t read_integer(const Value& value, std::string_view key, const Reporter& r
 
 const Value* read_table(const Value* value, std::string_view key, const Reporter& reporter) {
     if (!value || value->kind == Value::Kind::null) return nullptr;
-    if (value->kind != Value::Kind::table) reporter.fail_at(value->line, "{}: must be a table, not {}", key, value->kind_text());
+    if (value->kind != Value::Kind::table)
+        reporter.fail_at(value->line, "{}: must be a table, not {}", key, value->kind_text());
     return value;
 }
 
@@ -119,7 +124,8 @@ std::string read_path(const Value& value, std::string_view key, Reporter& report
     if (!path) reporter.fail_at(value.line, "{}: needs a path", key);
     std::string reference = read_string(*path, "path", reporter);
     const Value* revision = value.find("revision");
-    if (revision && revision->kind != Value::Kind::null) reference += "@" + read_string(*revision, "revision", reporter);
+    if (revision && revision->kind != Value::Kind::null)
+        reference += "@" + read_string(*revision, "revision", reporter);
     return reference;
 }
 
@@ -131,14 +137,17 @@ std::string read_reference(const Value& value, std::string_view key, Reporter& r
         reporter.check_keys(value, {"model", "lora"});
         const Value* lora = value.find("lora");
         if (lora && lora->kind != Value::Kind::null)
-            reporter.fail_at(lora->line, "lora: adapters are not supported yet: merge the adapter into its model and name the result");
+            reporter.fail_at(
+                lora->line,
+                "lora: adapters are not supported yet: merge the adapter into its model and name the result");
         const Value* model = value.find("model");
         if (!model) reporter.fail_at(value.line, "{}: needs a model", key);
         reference = read_path(*model, "model", reporter);
     } else {
         reference = read_string(value, key, reporter);
     }
-    if (reference.empty()) reporter.fail_at(value.line, "{}: is empty: give a folder, a .safetensors file or a name like org/model", key);
+    if (reference.empty())
+        reporter.fail_at(value.line, "{}: is empty: give a folder, a .safetensors file or a name like org/model", key);
     if (reference.find('\0') != reference.npos) reporter.fail_at(value.line, "{}: contains a null byte", key);
     return reference;
 }

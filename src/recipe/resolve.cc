@@ -53,8 +53,10 @@ class Resolver {
             return locate_model(files_, reference, recipe_.folder());
         } catch (const Error& error) {
             if (reference.find('+') == reference.npos) throw;
-            fail("{} (mergekit reads \"model+adapter\" as a LoRA adapter: not supported yet, merge the adapter into its model first)",
-                 error.what());
+            fail(
+                "{} (mergekit reads \"model+adapter\" as a LoRA adapter: not supported yet, merge the adapter into its "
+                "model first)",
+                error.what());
         }
     }
 
@@ -68,7 +70,8 @@ class Resolver {
         merge_.config_donor = choose_config_donor();
         merge_.tokenizer_donor = merge_.config_donor;
         if (recipe_.tokenizer_source == "base") {
-            check(recipe_.base_model.has_value(), "{}: tokenizer_source = base, but there is no base_model", recipe_place(recipe_, 0));
+            check(recipe_.base_model.has_value(), "{}: tokenizer_source = base, but there is no base_model",
+                  recipe_place(recipe_, 0));
             merge_.tokenizer_donor = open(*recipe_.base_model);
         } else if (recipe_.tokenizer_source) {
             merge_.tokenizer_donor = open(*recipe_.tokenizer_source);
@@ -90,7 +93,8 @@ class Resolver {
         return {open(reference), position, entry, 0, FieldResolver(method_, Scope::per_model, entry, slice, recipe_)};
     }
 
-    OutputPart make_part(const std::vector<SourceEntry>& entries, const std::optional<std::string>& base, const OutputSlice* slice) {
+    OutputPart make_part(const std::vector<SourceEntry>& entries, const std::optional<std::string>& base,
+                         const OutputSlice* slice) {
         const Roles roles = assign_roles(method_, entries, base, slice != nullptr);
         OutputPart part{slice, {}, roles.origin, -1, 0, FieldResolver(method_, Scope::global, nullptr, slice, recipe_)};
         for (int index : roles.inputs) {
@@ -150,15 +154,18 @@ class Resolver {
             for (const Tower& tower : model_of(each).layout.towers) {
                 const Tower* other = first.layout.tower(tower.name);
                 if (other && other->layers != tower.layers)
-                    fail("{}: {} has {} layers ({}) and {} has {}: say in slices which layers of each make which of the output",
-                         recipe_place(recipe_, recipe_.models[0].line), first.reference, other->layers, printable(tower.name),
-                         model_of(each).reference, tower.layers);
+                    fail(
+                        "{}: {} has {} layers ({}) and {} has {}: say in slices which layers of each make which of the "
+                        "output",
+                        recipe_place(recipe_, recipe_.models[0].line), first.reference, other->layers,
+                        printable(tower.name), model_of(each).reference, tower.layers);
             }
     }
 
     void make_tasks(const TaskMaker& maker, const OutputPart& part, std::vector<TensorRow> rows) {
         for (TensorRow& row : rows)
-            if (std::optional<TensorTask> task = maker.make(part, std::move(row))) merge_.tasks.push_back(std::move(*task));
+            if (std::optional<TensorTask> task = maker.make(part, std::move(row)))
+                merge_.tasks.push_back(std::move(*task));
     }
 
     // ---- a recipe with slices
@@ -222,13 +229,15 @@ class Resolver {
             const std::string& reference = model_of(each).reference;
             if (range.second > model.layers)
                 fail("{}: layer_range [{}, {}) of {}: it has {} layers ({}), numbered from 0",
-                     recipe_place(recipe_, each.entry ? each.entry->line : line), range.first, range.second, reference, model.layers,
-                     printable(model.tower));
+                     recipe_place(recipe_, each.entry ? each.entry->line : line), range.first, range.second, reference,
+                     model.layers, printable(model.tower));
             const int64_t length = range.second - range.first;
             if (i == 0) part.layers = length;
             if (length != part.layers)
-                fail("{}: {} gives {} layers to the slice, {} gives {}: layer_range must be of the same length for all sources",
-                     recipe_place(recipe_, line), reference, length, model_of(part.members[0]).reference, part.layers);
+                fail(
+                    "{}: {} gives {} layers to the slice, {} gives {}: layer_range must be of the same length for all "
+                    "sources",
+                    recipe_place(recipe_, line), reference, length, model_of(part.members[0]).reference, part.layers);
             each.first_layer = range.first;
         }
     }
@@ -237,8 +246,10 @@ class Resolver {
         const PartMember& first = part.members[0];
         for (int i = 1; i < part.inputs(); ++i)
             if (part.members[i].first_layer != first.first_layer)
-                fail("{}: the slice takes different layers of its sources, so list the base {} among them with its layer_range",
-                     recipe_place(recipe_, part.slice->line), model_of(part.members.back()).reference);
+                fail(
+                    "{}: the slice takes different layers of its sources, so list the base {} among them with its "
+                    "layer_range",
+                    recipe_place(recipe_, part.slice->line), model_of(part.members.back()).reference);
         return {first.first_layer, first.first_layer + part.layers};
     }
 
@@ -308,10 +319,12 @@ class Resolver {
                     const auto [found, is_new] =
                         first.try_emplace({input.model, input.position}, std::pair(input.fields[field], &task));
                     if (!is_new && found->second.first != input.fields[field])
-                        fail("{}: {} of {} is {} for tensor \"{}\" and {} for \"{}\": compat = paper trims over the whole model and needs one "
-                             "value; use compat = mergekit for filters and gradients",
-                             recipe_place(recipe_, 0), name, models_[input.model].reference, found->second.first,
-                             found->second.second->name, input.fields[field], task.name);
+                        fail(
+                            "{}: {} of {} is {} for tensor \"{}\" and {} for \"{}\": compat = paper trims over the "
+                            "whole model and needs one "
+                            "value; use compat = mergekit for filters and gradients",
+                            recipe_place(recipe_, 0), name, models_[input.model].reference, found->second.first,
+                            found->second.second->name, input.fields[field], task.name);
                 }
             }
         }

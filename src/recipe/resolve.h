@@ -40,8 +40,8 @@ struct ResolveOptions {
     bool take_integers = false;     ///< --integers base: take integer tensors from the base even if models disagree
 };
 
-/// Opens the models and resolves the recipe. Tensors are matched by name, no list of architectures; precedence, filters,
-/// gradients and missing tensors as in mergekit 1.1 and 2, awkward input as in the design's table.
+/// Opens the models and resolves the recipe. Tensors are matched by name, no list of architectures; precedence,
+/// filters, gradients and missing tensors as in mergekit 1.1 and 2, awkward input as in the design's table.
 /// Throws Error naming file, line, model and tensor.
 Merge resolve(Files& files, const Recipe& recipe, const ResolveOptions& options = {});
 

@@ -13,8 +13,8 @@ std::string_view bare(std::string_view reference) {
 
 bool same_reference(std::string_view a, std::string_view b) { return bare(a) == bare(b); }
 
-Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& entries, const std::optional<std::string>& base,
-                   bool in_slice) {
+Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& entries,
+                   const std::optional<std::string>& base, bool in_slice) {
     Roles roles;
     const bool other_than_inputs =
         method.base == BaseUse::optional || method.base == BaseUse::required || method.base == BaseUse::member;
@@ -22,7 +22,8 @@ Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& ent
     for (int i = 0; i < int(entries.size()); ++i) {
         const bool is_base = base && same_reference(entries[i].model, *base);
         if (is_base && roles.base < 0) roles.base = i;
-        // A second mention of the base is another entry where the base is one of the two models, and the origin again elsewhere.
+        // A second mention of the base is another entry where the base is one of the two models, and the origin again
+        // elsewhere.
         const bool left_out = roles.origin && is_base && (method.base != BaseUse::member || roles.base == i);
         if (!left_out) roles.inputs.push_back(i);
     }
@@ -30,7 +31,8 @@ Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& ent
     return roles;
 }
 
-ParameterLevels parameter_levels(const Field& field, const SourceEntry* entry, const OutputSlice* slice, const Recipe& recipe) {
+ParameterLevels parameter_levels(const Field& field, const SourceEntry* entry, const OutputSlice* slice,
+                                 const Recipe& recipe) {
     const auto find = [&](const Parameters& parameters) -> const Parameter* {
         const auto found = parameters.find(std::string(field.name));
         return found == parameters.end() ? nullptr : &found->second;

@@ -22,14 +22,16 @@ struct Roles {
 };
 
 /// `base` as it holds for this list; `in_slice`: a method that takes the base as an ordinary model does not append it.
-Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& entries, const std::optional<std::string>& base,
-                   bool in_slice);
+Roles assign_roles(const MethodInfo& method, const std::vector<SourceEntry>& entries,
+                   const std::optional<std::string>& base, bool in_slice);
 
-/// A parameter may stand at the entry (per-model fields only), then its slice, then the recipe; nullptr where it does not.
+/// A parameter may stand at the entry (per-model fields only), then its slice, then the recipe; nullptr where it does
+/// not.
 struct ParameterLevels {
     const Parameter* levels[3] = {nullptr, nullptr, nullptr};
     bool given() const { return levels[0] || levels[1] || levels[2]; }
 };
-ParameterLevels parameter_levels(const Field& field, const SourceEntry* entry, const OutputSlice* slice, const Recipe& recipe);
+ParameterLevels parameter_levels(const Field& field, const SourceEntry* entry, const OutputSlice* slice,
+                                 const Recipe& recipe);
 
 }  // namespace amalgam

@@ -18,8 +18,8 @@ struct Value {
 
     Kind kind = Kind::null;
     int line = 0;
-    /// The writer did not have to say which type was meant (plain YAML, --set): `text` is what was written and may be read
-    /// as a string, and a string as a number.
+    /// The writer did not have to say which type was meant (plain YAML, --set): `text` is what was written and may be
+    /// read as a string, and a string as a number.
     bool loose = false;
     bool boolean = false;
     int64_t integer = 0;

@@ -47,7 +47,9 @@ std::string gradient_text(const Field& field, const std::vector<double>& gradien
     return gradient.size() == 1 ? text : "[" + text + "]";
 }
 
-bool is_plain(const Parameter& parameter) { return parameter.entries.size() == 1 && parameter.entries[0].filter.empty(); }
+bool is_plain(const Parameter& parameter) {
+    return parameter.entries.size() == 1 && parameter.entries[0].filter.empty();
+}
 
 const Field& field_of(const MethodInfo& method, const std::string& name) {
     const int index = method.field(name);
@@ -112,7 +114,8 @@ class TomlWriter {
             }
             line("{} = [", name);
             for (const ParameterEntry& entry : parameter.entries) {
-                const std::string filter = entry.filter.empty() ? "" : fmt::format("filter = {}, ", quoted(entry.filter));
+                const std::string filter =
+                    entry.filter.empty() ? "" : fmt::format("filter = {}, ", quoted(entry.filter));
                 line("    {{ {}value = {} }},", filter, gradient_text(field, entry.gradient));
             }
             line("]");
@@ -157,23 +160,25 @@ class YamlWriter {
     }
 
     void refuse_what_mergekit_lacks() const {
-        check(recipe_.compat == Compat::mergekit, "compat = \"paper\" cannot be said in mergekit's YAML: keep the TOML form");
-        check(recipe_.seed == 0, "seed = {} cannot be said in mergekit's YAML: keep the TOML form, or set the seed to 0", recipe_.seed);
+        check(recipe_.compat == Compat::mergekit,
+              "compat = \"paper\" cannot be said in mergekit's YAML: keep the TOML form");
+        check(recipe_.seed == 0,
+              "seed = {} cannot be said in mergekit's YAML: keep the TOML form, or set the seed to 0", recipe_.seed);
         for (const std::optional<Dtype>& dtype : {recipe_.dtype, recipe_.out_dtype})
             if (dtype && *dtype != Dtype::f16 && *dtype != Dtype::bf16 && *dtype != Dtype::f32)
                 fail("dtype {} cannot be said in mergekit's YAML (float32, float16, bfloat16): keep the TOML form",
                      info(*dtype).config_name);
         for (const OutputSlice& slice : recipe_.slices)
             for (const SourceEntry& entry : slice.sources)
-                check(entry.layer_range.has_value(), "{} in slices has no layer_range, which mergekit's YAML requires: add it",
-                      entry.model);
+                check(entry.layer_range.has_value(),
+                      "{} in slices has no layer_range, which mergekit's YAML requires: add it", entry.model);
     }
 
     /// Without quotes only what no reader takes for anything but a string.
     static std::string word(std::string_view text) {
         const auto plain = [](char letter) {
-            return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') || (letter >= '0' && letter <= '9') ||
-                   letter == '_' || letter == '-' || letter == '.' || letter == '/';
+            return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+                   (letter >= '0' && letter <= '9') || letter == '_' || letter == '-' || letter == '.' || letter == '/';
         };
         const bool path = text.find('/') != text.npos && (text[0] == '/' || text[0] == '.' || (text[0] | 0x20) >= 'a');
         if (path && std::all_of(text.begin(), text.end(), plain)) return std::string(text);
@@ -183,7 +188,8 @@ class YamlWriter {
 
     void write_entry(const SourceEntry& entry, int indent) {
         line(indent, "- model: {}", word(entry.model));
-        if (entry.layer_range) line(indent + 2, "layer_range: [{}, {}]", entry.layer_range->first, entry.layer_range->second);
+        if (entry.layer_range)
+            line(indent + 2, "layer_range: [{}, {}]", entry.layer_range->first, entry.layer_range->second);
         write_parameters(entry.parameters, indent + 2);
     }
 

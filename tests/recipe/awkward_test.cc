@@ -13,7 +13,8 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 const std::string linear = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n";
-const std::string ties = "merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n";
+const std::string ties =
+    "merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n";
 
 // ---- missing tensors
 
@@ -24,11 +25,15 @@ TEST(Missing, IsAnErrorNamingTensorAndModels) {
     tensors.erase(tensors.begin() + 2);
     models.add("b", tensors);
     models.add_llama("base");
-    EXPECT_THAT(models.error_of(linear), HasSubstr("tensor \"model.layers.0.self_attn.q_proj.weight\" is in a and missing in b"));
+    EXPECT_THAT(models.error_of(linear),
+                HasSubstr("tensor \"model.layers.0.self_attn.q_proj.weight\" is in a and missing in b"));
     EXPECT_THAT(models.error_of("merge_method: linear\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n"),
                 HasSubstr("tensor \"model.layers.0.self_attn.q_proj.weight\" is in a and missing in b"));
     // A base that lends only its config may lack anything.
-    EXPECT_EQ(models.error_of("merge_method: linear\nbase_model: b\nmodels: [{model: a}, {model: base}]\nparameters: {weight: 1}\n"), "no error");
+    EXPECT_EQ(
+        models.error_of(
+            "merge_method: linear\nbase_model: b\nmodels: [{model: a}, {model: base}]\nparameters: {weight: 1}\n"),
+        "no error");
     EXPECT_THAT(models.error_of("merge_method: ties\nbase_model: b\nmodels: [{model: a}]\nparameters: {weight: 1}\n"),
                 HasSubstr("missing in b"));
 }
@@ -37,7 +42,8 @@ TEST(Missing, LayersAreCalledLayers) {
     SmallModels models;
     models.add_llama("a");
     models.add_llama("b", {.layers = 5});
-    EXPECT_THAT(models.error_of(linear), HasSubstr("r.yaml:2: a has 3 layers (model.layers) and b has 5: say in slices"));
+    EXPECT_THAT(models.error_of(linear),
+                HasSubstr("r.yaml:2: a has 3 layers (model.layers) and b has 5: say in slices"));
 }
 
 TEST(Missing, HeadOfATiedModelIsItsEmbedding) {
@@ -45,11 +51,13 @@ TEST(Missing, HeadOfATiedModelIsItsEmbedding) {
     models.add_llama("a");
     models.add_llama("b", {.tied = true});
     const Merge merge = models.resolve(linear + "dtype: float32\n");
-    EXPECT_THAT(inputs_of(merge, task_of(merge, "lm_head.weight")), ElementsAre("0:a lm_head.weight", "1:b model.embed_tokens.weight"));
+    EXPECT_THAT(inputs_of(merge, task_of(merge, "lm_head.weight")),
+                ElementsAre("0:a lm_head.weight", "1:b model.embed_tokens.weight"));
     EXPECT_THAT(merge.warnings, IsEmpty());
     // Filters see the name of the head.
     const Merge filtered = models.resolve(
-        "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: [{filter: lm_head, value: 5}, {value: 1}]}\n");
+        "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: [{filter: lm_head, value: 5}, "
+        "{value: 1}]}\n");
     EXPECT_EQ(field_of(filtered, task_of(filtered, "lm_head.weight").inputs[1], "weight"), 5);
     EXPECT_EQ(field_of(filtered, task_of(filtered, "model.embed_tokens.weight").inputs[1], "weight"), 1);
 
@@ -71,13 +79,15 @@ TEST(Missing, HeadOfAModelThatSaysItIsNotTiedWarns) {
     SmallModels models;
     models.add_llama("a");
     models.add("b", small_llama({.tied = true}), R"({"tie_word_embeddings":false})");
-    EXPECT_THAT(models.resolve(linear).warnings, ElementsAre(HasSubstr("b has no \"lm_head.weight\" though its config.json says")));
+    EXPECT_THAT(models.resolve(linear).warnings,
+                ElementsAre(HasSubstr("b has no \"lm_head.weight\" though its config.json says")));
 }
 
 TEST(Missing, BuffersAreDroppedWithAWarning) {
     SmallModels models;
     auto tensors = small_llama({});
-    for (int i = 0; i < 3; ++i) tensors.push_back({fmt::format("model.layers.{}.self_attn.rotary_emb.inv_freq", i), "F32", {2}});
+    for (int i = 0; i < 3; ++i)
+        tensors.push_back({fmt::format("model.layers.{}.self_attn.rotary_emb.inv_freq", i), "F32", {2}});
     models.add("a", tensors);
     models.add_llama("b");
     const Merge merge = models.resolve(linear);
@@ -97,9 +107,13 @@ TEST(Shapes, VocabulariesAreCutToTheCommonRows) {
     const Merge merge = models.resolve(linear);
     EXPECT_THAT(task_of(merge, "model.embed_tokens.weight").shape, ElementsAre(11, 4));
     EXPECT_THAT(task_of(merge, "lm_head.weight").inputs[1].tensor.shape, ElementsAre(13, 4));
-    EXPECT_THAT(merge.warnings, ElementsAre(HasSubstr("VOCABULARIES DIFFER: tensor \"lm_head.weight\" has shapes a [11, 4], b [13, 4]: cut to 11"),
-                                            HasSubstr("model.embed_tokens.weight")));
-    const Merge slerp = models.resolve("merge_method: slerp\nbase_model: b\nmodels: [{model: a}]\nparameters: {t: 0.5}\n");
+    EXPECT_THAT(
+        merge.warnings,
+        ElementsAre(
+            HasSubstr("VOCABULARIES DIFFER: tensor \"lm_head.weight\" has shapes a [11, 4], b [13, 4]: cut to 11"),
+            HasSubstr("model.embed_tokens.weight")));
+    const Merge slerp =
+        models.resolve("merge_method: slerp\nbase_model: b\nmodels: [{model: a}]\nparameters: {t: 0.5}\n");
     EXPECT_THAT(task_of(slerp, "lm_head.weight").shape, ElementsAre(11, 4));
 }
 
@@ -116,7 +130,8 @@ TEST(Shapes, TaskVectorsAreCutToTheBase) {
     const Merge skipped = models.resolve(ties, {.skip_on_mismatch = true, .take_integers = false});
     EXPECT_THAT(inputs_of(skipped, task_of(skipped, "lm_head.weight")), ElementsAre("0:a lm_head.weight"));
     // model_stock blends: the common rows, as in mergekit.
-    const Merge stock = models.resolve("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]\n");
+    const Merge stock =
+        models.resolve("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]\n");
     EXPECT_THAT(task_of(stock, "lm_head.weight").shape, ElementsAre(10, 4));
 }
 
@@ -163,12 +178,15 @@ TEST(Shapes, TooFewModelsLeft) {
     models.add("a", {{"x", "F32", {2, 3}}});
     models.add("b", {{"x", "F32", {2, 2}}});
     const ResolveOptions skip = {.skip_on_mismatch = true, .take_integers = false};
-    const Merge stock = models.resolve("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]\n", skip);
+    const Merge stock =
+        models.resolve("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]\n", skip);
     EXPECT_EQ(stock.tasks[0].kind, TaskKind::copy);
     EXPECT_THAT(inputs_of(stock, stock.tasks[0]), ElementsAre("2:base x"));
-    const Merge slerp = models.resolve("merge_method: slerp\nbase_model: base\nmodels: [{model: a}]\nparameters: {t: 1}\n", skip);
+    const Merge slerp =
+        models.resolve("merge_method: slerp\nbase_model: base\nmodels: [{model: a}]\nparameters: {t: 1}\n", skip);
     EXPECT_THAT(inputs_of(slerp, slerp.tasks[0]), ElementsAre("1:base x"));
-    const Merge nuslerp = models.resolve("merge_method: nuslerp\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n", skip);
+    const Merge nuslerp =
+        models.resolve("merge_method: nuslerp\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n", skip);
     EXPECT_EQ(nuslerp.tasks[0].kind, TaskKind::copy);
     EXPECT_THAT(inputs_of(nuslerp, nuslerp.tasks[0]), ElementsAre("0:b x"));
 }
@@ -201,7 +219,8 @@ TEST(Dtypes, IntegersAreComparedAndNeverAveraged) {
     EXPECT_EQ(task.base, std::nullopt);
     EXPECT_THAT(inputs_of(merge, task), ElementsAre("2:base n", "0:a n", "1:b n"));
     EXPECT_THAT(inputs_of(merge, task_of(models.resolve(linear), "n")), ElementsAre("0:a n", "1:b n"));
-    const Merge listed = models.resolve("merge_method: linear\nbase_model: b\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n");
+    const Merge listed = models.resolve(
+        "merge_method: linear\nbase_model: b\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n");
     EXPECT_THAT(inputs_of(listed, task_of(listed, "n")), ElementsAre("1:b n", "0:a n"));
     const Merge taken = models.resolve(ties, {.skip_on_mismatch = false, .take_integers = true});
     EXPECT_THAT(inputs_of(taken, task_of(taken, "n")), ElementsAre("2:base n"));
@@ -212,7 +231,8 @@ TEST(Dtypes, IntegersAreComparedAndNeverAveraged) {
     EXPECT_THAT(models.error_of(ties), HasSubstr("tensor \"n\" is I64 [3] in base and I32 [3] in b"));
     EXPECT_EQ(models.error_of(ties, {.skip_on_mismatch = false, .take_integers = true}), "no error");
     models.add("b", {{"n", "F32", {3}}, {"flag", "BOOL", {2}}});
-    EXPECT_THAT(models.error_of(ties), HasSubstr("tensor \"n\" is I64 in base and F32 in b: floating-point numbers and others"));
+    EXPECT_THAT(models.error_of(ties),
+                HasSubstr("tensor \"n\" is I64 in base and F32 in b: floating-point numbers and others"));
 }
 
 TEST(Dtypes, FloatsMayBeMixed) {
@@ -231,22 +251,26 @@ TEST(Weights, OfLinearMustNotSumToZero) {
     models.add_llama("a", {.layers = 3});
     models.add_llama("b", {.layers = 3});
     const auto with = [&](const std::string& a, const std::string& b, const std::string& rest = "") {
-        return models.error_of("merge_method: linear\nmodels: [{model: a, parameters: {weight: " + a + "}}, {model: b, parameters: {weight: " + b +
-                               "}}]\n" + rest);
+        return models.error_of("merge_method: linear\nmodels: [{model: a, parameters: {weight: " + a +
+                               "}}, {model: b, parameters: {weight: " + b + "}}]\n" + rest);
     };
-    EXPECT_EQ(with("0.5", "-0.5"), "the weights of tensor \"lm_head.weight\" sum to 0 (a 0.5, b -0.5): linear divides by their sum; change "
-                                   "them or set normalize to false");
+    EXPECT_EQ(with("0.5", "-0.5"),
+              "the weights of tensor \"lm_head.weight\" sum to 0 (a 0.5, b -0.5): linear divides by their sum; change "
+              "them or set normalize to false");
     EXPECT_THAT(with("0", "0"), HasSubstr("sum to 0"));
     EXPECT_EQ(with("0.5", "-0.5", "parameters: {normalize: false}\n"), "no error");
     EXPECT_THAT(with("[1, 1, 0]", "0"), HasSubstr("tensor \"model.layers.2.input_layernorm.weight\" sum to 0"));
     EXPECT_EQ(with("0", "1"), "no error");
     EXPECT_THAT(with("1e-300", "0"), HasSubstr("sum to 0"));  // 0 in float32
-    EXPECT_THAT(models.error_of("merge_method: multislerp\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: -1}}]\n"),
+    EXPECT_THAT(models.error_of("merge_method: multislerp\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, "
+                                "parameters: {weight: -1}}]\n"),
                 HasSubstr("set normalize_weights to false"));
     models.add_llama("base");
-    EXPECT_EQ(models.error_of("merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, "
-                              "parameters: {weight: -1}}]\nparameters: {normalize: true}\n"),
-              "no error");
+    EXPECT_EQ(
+        models.error_of(
+            "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, "
+            "parameters: {weight: -1}}]\nparameters: {normalize: true}\n"),
+        "no error");
 }
 
 TEST(Della, ProbabilitiesMustLieBetween0And1) {
@@ -254,9 +278,12 @@ TEST(Della, ProbabilitiesMustLieBetween0And1) {
     models.add_llama("a");
     models.add_llama("base");
     const auto with = [&](const std::string& parameters) {
-        return models.error_of("merge_method: della\nbase_model: base\nmodels:\n  - {model: a, parameters: {weight: 1, " + parameters + "}}\n");
+        return models.error_of(
+            "merge_method: della\nbase_model: base\nmodels:\n  - {model: a, parameters: {weight: 1, " + parameters +
+            "}}\n");
     };
-    EXPECT_THAT(with("density: 0.9"), HasSubstr("r.yaml:4: density=0.9 and epsilon=0.15 of a for tensor \"lm_head.weight\""));
+    EXPECT_THAT(with("density: 0.9"),
+                HasSubstr("r.yaml:4: density=0.9 and epsilon=0.15 of a for tensor \"lm_head.weight\""));
     EXPECT_THAT(with("density: 0.85"), HasSubstr("epsilon"));
     EXPECT_THAT(with("density: 0.1"), HasSubstr("epsilon"));
     EXPECT_EQ(with("density: 0.5"), "no error");
@@ -271,8 +298,9 @@ TEST(Paper, NeedsOneDensityAModel) {
     models.add_llama("b");
     models.add_llama("base");
     const auto with = [&](const std::string& method, const std::string& density, const std::string& compat) {
-        return models.error_of("merge_method: " + method + "\nbase_model: base\nmodels: [{model: a, parameters: {density: " + density +
-                               "}}, {model: b, parameters: {density: 0.5}}]\nparameters: {weight: [0, 1]}\ncompat: " + compat + "\n");
+        return models.error_of(
+            "merge_method: " + method + "\nbase_model: base\nmodels: [{model: a, parameters: {density: " + density +
+            "}}, {model: b, parameters: {density: 0.5}}]\nparameters: {weight: [0, 1]}\ncompat: " + compat + "\n");
     };
     EXPECT_THAT(with("ties", "[0.1, 0.9]", "paper"), HasSubstr("density of a is 0.1 for tensor"));
     EXPECT_THAT(with("breadcrumbs", "[{filter: mlp, value: 0.25}]", "paper"), HasSubstr("whole model"));

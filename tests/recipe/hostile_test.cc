@@ -47,8 +47,9 @@ TEST(Hostile, TooDeep) {
 }
 
 TEST(Hostile, NumbersWithDotsAreNoDeepKeys) {
-    const std::string many = "merge_method = 'linear'\nmodels = [{model = '" + repeated("../", 100) + "a', parameters = {weight = [" +
-                             repeated("0.5, ", 2000) + "1.0]}}]\n# " + repeated("a.", 500);
+    const std::string many = "merge_method = 'linear'\nmodels = [{model = '" + repeated("../", 100) +
+                             "a', parameters = {weight = [" + repeated("0.5, ", 2000) + "1.0]}}]\n# " +
+                             repeated("a.", 500);
     EXPECT_EQ(error_of(many, "r.toml"), "no error");
 }
 
@@ -65,19 +66,41 @@ TEST(Hostile, AliasBombs) {
     for (int i = 1; i < 200; ++i) deep += fmt::format("a{}: &a{} [*a{}]\n", i, i, i - 1);
     EXPECT_THAT(error_of(deep, "r.yaml"), HasSubstr("nested more than"));
     std::string merges = "a0: &a0 {x: 1}\n";
-    for (int i = 1; i < 60; ++i) merges += fmt::format("a{}: &a{} {{<<: [*a{}, *a{}], y{}: 1}}\n", i, i, i - 1, i - 1, i);
+    for (int i = 1; i < 60; ++i)
+        merges += fmt::format("a{}: &a{} {{<<: [*a{}, *a{}], y{}: 1}}\n", i, i, i - 1, i - 1, i);
     EXPECT_THAT(error_of(merges, "r.yaml"), HasSubstr("r.yaml:"));
 }
 
 // Not a benchmark: each of these took minutes or gigabytes with some parser.
 TEST(Hostile, LongTextsEndSoon) {
     const std::vector<std::string> texts = {
-        repeated("a: 1\n", 400000), repeated("- a\n", 500000), repeated("[],", 500000), repeated("? ", 500000), repeated("&a ", 300000),
-        repeated("!", 1000000), repeated("\"", 1000001), repeated("a b", 500000), repeated("a: b: ", 200000), repeated("\n", 2000000),
-        repeated("'", 1000001), "a: |\n" + repeated("  x\n", 400000), "{" + repeated("a,", 400000), repeated("*a ", 300000),
-        repeated("%TAG ! a\n", 100000), repeated("---\n", 300000), "a = " + repeated("1", 1000000), "a = \"" + repeated("\\u0041", 200000) + "\"",
-        "a = [" + repeated("1,", 600000) + "]", repeated("[[a]]\n", 200000), repeated("[a]\nb=1\n", 1000), "a = '''" + repeated("'\n", 500000),
-        repeated("{", 1000000), repeated("a.b=1\n", 200000), repeated("\xff", 100000), repeated("a\t", 500000), repeated("- ? ", 200000),
+        repeated("a: 1\n", 400000),
+        repeated("- a\n", 500000),
+        repeated("[],", 500000),
+        repeated("? ", 500000),
+        repeated("&a ", 300000),
+        repeated("!", 1000000),
+        repeated("\"", 1000001),
+        repeated("a b", 500000),
+        repeated("a: b: ", 200000),
+        repeated("\n", 2000000),
+        repeated("'", 1000001),
+        "a: |\n" + repeated("  x\n", 400000),
+        "{" + repeated("a,", 400000),
+        repeated("*a ", 300000),
+        repeated("%TAG ! a\n", 100000),
+        repeated("---\n", 300000),
+        "a = " + repeated("1", 1000000),
+        "a = \"" + repeated("\\u0041", 200000) + "\"",
+        "a = [" + repeated("1,", 600000) + "]",
+        repeated("[[a]]\n", 200000),
+        repeated("[a]\nb=1\n", 1000),
+        "a = '''" + repeated("'\n", 500000),
+        repeated("{", 1000000),
+        repeated("a.b=1\n", 200000),
+        repeated("\xff", 100000),
+        repeated("a\t", 500000),
+        repeated("- ? ", 200000),
     };
     for (const std::string& text : texts)
         for (const char* path : {"r.yaml", "r.toml"}) {
@@ -89,10 +112,13 @@ TEST(Hostile, LongTextsEndSoon) {
 }
 
 TEST(Hostile, MutatedRecipes) {
-    const std::string toml = "merge_method = \"ties\"\nbase_model = \"b\"\n[parameters]\nlambda = [0.5, 1]\n[[models]]\nmodel = \"a\"\n"
-                             "parameters = { weight = [{ filter = \"mlp\", value = 0.5 }, { value = 1 }] }\n";
-    const std::string yaml = "merge_method: ties\nbase_model: b\nparameters: {lambda: [0.5, 1]}\nmodels:\n  - model: &x a\n    parameters:\n"
-                             "      weight:\n        - filter: mlp\n          value: 0.5\n        - value: 1\n  - {model: *x, parameters: {weight: 1}}\n";
+    const std::string toml =
+        "merge_method = \"ties\"\nbase_model = \"b\"\n[parameters]\nlambda = [0.5, 1]\n[[models]]\nmodel = \"a\"\n"
+        "parameters = { weight = [{ filter = \"mlp\", value = 0.5 }, { value = 1 }] }\n";
+    const std::string yaml =
+        "merge_method: ties\nbase_model: b\nparameters: {lambda: [0.5, 1]}\nmodels:\n  - model: &x a\n    parameters:\n"
+        "      weight:\n        - filter: mlp\n          value: 0.5\n        - value: 1\n  - {model: *x, parameters: "
+        "{weight: 1}}\n";
     const std::string letters = "{}[]:,=#\"'\n \t.-+*&?|>%@!<~0a\\\xc3\x00z";
     std::mt19937_64 random(20260);
     int good = 0, bad = 0;
@@ -109,7 +135,9 @@ TEST(Hostile, MutatedRecipes) {
         }
         RecipeOptions options;
         options.allow_unknown = random() % 2;
-        if (random() % 4 == 0) options.set = {text.substr(random() % text.size(), random() % 30) + "=" + text.substr(random() % text.size(), 9)};
+        if (random() % 4 == 0)
+            options.set = {text.substr(random() % text.size(), random() % 30) + "=" +
+                           text.substr(random() % text.size(), 9)};
         try {
             const Recipe recipe = parse_recipe(text, i % 3 ? (i % 2 ? "r.toml" : "r.yaml") : "r", options);
             parse_recipe(recipe_to_toml(recipe), "r.toml");

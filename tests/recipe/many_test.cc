@@ -14,7 +14,8 @@ double seconds_to_resolve(SmallModels& models, const Recipe& recipe, size_t task
     const Merge merge = resolve(models.files, recipe);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     EXPECT_EQ(merge.tasks.size(), tasks);
-    std::cout << recipe.models.size() + recipe.slices.size() << " entries, " << tasks << " tensors: " << seconds.count() << " s\n";
+    std::cout << recipe.models.size() + recipe.slices.size() << " entries, " << tasks << " tensors: " << seconds.count()
+              << " s\n";
     return seconds.count();
 }
 
@@ -22,10 +23,13 @@ TEST(Many, TwoModelsOf9218Tensors) {
     SmallModels models;
     models.add_llama("a", {.layers = 3072});
     models.add_llama("b", {.layers = 3072, .tied = true});
-    const Recipe recipe = parse_recipe("merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: [0.1, 1]}\n", "r.yaml");
+    const Recipe recipe = parse_recipe(
+        "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: [0.1, 1]}\n", "r.yaml");
     EXPECT_LT(seconds_to_resolve(models, recipe, 9219), 5);
-    const Recipe sliced = parse_recipe("merge_method: linear\nslices: [{sources: [{model: a}, {model: b}]}, {sources: [{model: b}, {model: a}]}]\n"
-                                       "parameters: {weight: [0.1, 1]}\n", "r.yaml");
+    const Recipe sliced = parse_recipe(
+        "merge_method: linear\nslices: [{sources: [{model: a}, {model: b}]}, {sources: [{model: b}, {model: a}]}]\n"
+        "parameters: {weight: [0.1, 1]}\n",
+        "r.yaml");
     EXPECT_LT(seconds_to_resolve(models, sliced, 2 * 9216 + 3), 5);
 }
 
@@ -34,7 +38,10 @@ TEST(Many, ModelsOf723Tensors) {
     std::string list;
     for (int i = 0; i < 256; ++i) {
         models.add_llama(fmt::format("m{}", i), {.layers = 240});
-        list += fmt::format("  - model: m{}\n    parameters: {{weight: [{{filter: mlp, value: [0, 1]}}, {{value: 0.5}}], density: 0.5}}\n", i);
+        list += fmt::format(
+            "  - model: m{}\n    parameters: {{weight: [{{filter: mlp, value: [0, 1]}}, {{value: 0.5}}], density: "
+            "0.5}}\n",
+            i);
     }
     const Recipe recipe = parse_recipe("merge_method: ties\nbase_model: m0\nmodels:\n" + list, "r.yaml");
     EXPECT_LT(seconds_to_resolve(models, recipe, 723), 20);

@@ -17,7 +17,9 @@ const std::string folder = std::string(AMALGAM_SOURCE_DIR) + "/tests/data/parity
 class Rooted : public Files {
   public:
     FileStatus status(const std::string& path) override { return disk_->status(rooted(path)); }
-    std::string read(const std::string& path, uint64_t first, uint64_t count) override { return disk_->read(rooted(path), first, count); }
+    std::string read(const std::string& path, uint64_t first, uint64_t count) override {
+        return disk_->read(rooted(path), first, count);
+    }
     std::vector<std::string> list(const std::string& path) override { return disk_->list(rooted(path)); }
     std::optional<std::string> environment(const std::string&) override { return std::nullopt; }
 

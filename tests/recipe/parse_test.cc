@@ -24,8 +24,12 @@ std::string error_of(const std::string& text, const std::string& path, const Rec
     return "no error";
 }
 
-Recipe yaml(const std::string& text, const RecipeOptions& options = {}) { return parse_recipe(text, "r.yaml", options); }
-Recipe toml(const std::string& text, const RecipeOptions& options = {}) { return parse_recipe(text, "r.toml", options); }
+Recipe yaml(const std::string& text, const RecipeOptions& options = {}) {
+    return parse_recipe(text, "r.yaml", options);
+}
+Recipe toml(const std::string& text, const RecipeOptions& options = {}) {
+    return parse_recipe(text, "r.toml", options);
+}
 
 const std::string ties_yaml = R"(merge_method: ties
 base_model: models/base
@@ -185,8 +189,9 @@ TEST(Parse, TakesAnySeed) {
     EXPECT_EQ(toml(rest + "'18446744073709551615'").seed, 18446744073709551615u);
     for (const char* bad : {"-1", "1.5", "'18446744073709551616'", "'x'", "''", "'-1'", "true"})
         EXPECT_THAT(error_of(rest + bad, "r.toml"), HasSubstr("r.toml:3: seed: must be an integer")) << bad;
-    EXPECT_EQ(yaml("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\nseed: 18446744073709551615").seed,
-              18446744073709551615u);
+    EXPECT_EQ(
+        yaml("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\nseed: 18446744073709551615").seed,
+        18446744073709551615u);
 }
 
 TEST(Parse, FolderOfTheFile) {
@@ -223,42 +228,57 @@ TEST(ParseErrors, InYaml) {
             {"a: 1\na: 2\n", "r.yaml:2: key \"a\" is given twice"},
             {"? [a, b]\n: 1\n", "as a key"},
             {"merge_methd: ties\n", "r.yaml:1: unknown key \"merge_methd\" (did you mean \"merge_method\"?)"},
-            {"merge_method: tise\nmodels: [{model: a}]\n", "r.yaml:1: unknown merge_method \"tise\" (did you mean \"ties\"?)"},
+            {"merge_method: tise\nmodels: [{model: a}]\n",
+             "r.yaml:1: unknown merge_method \"tise\" (did you mean \"ties\"?)"},
             {"merge_method: zzz\n", "(valid: linear, slerp"},
             {"dtype: float32\n", "r.yaml:1: merge_method is missing (valid: linear"},
             {"merge_method: linear\n", "neither models nor slices"},
-            {"merge_method: linear\nmodels: [{model: a}]\nslices: [{sources: [{model: a}]}]\n", "r.yaml:3: both models (line 2) and slices"},
+            {"merge_method: linear\nmodels: [{model: a}]\nslices: [{sources: [{model: a}]}]\n",
+             "r.yaml:3: both models (line 2) and slices"},
             {"merge_method: linear\nmodels: []\n", "r.yaml:2: models: an empty list"},
             {"merge_method: linear\nmodels: a\n", "r.yaml:2: models: must be a list, not a string"},
-            {"merge_method: linear\nmodels: [a]\n", "r.yaml:2: models: an entry must be a table like {model = \"path\"}, not a string"},
-            {"merge_method: linear\nmodels:\n  - parameters: {weight: 1}\n", "r.yaml:3: models: an entry without a model"},
+            {"merge_method: linear\nmodels: [a]\n",
+             "r.yaml:2: models: an entry must be a table like {model = \"path\"}, not a string"},
+            {"merge_method: linear\nmodels:\n  - parameters: {weight: 1}\n",
+             "r.yaml:3: models: an entry without a model"},
             {"merge_method: linear\nmodels:\n  - model: ''\n", "r.yaml:3: model: is empty"},
             {"merge_method: linear\nmodels:\n  - model: [a]\n", "r.yaml:3: model: must be a string, not a list"},
-            {"merge_method: linear\nmodels:\n  - model: {model: a, lora: b}\n", "r.yaml:3: lora: adapters are not supported yet"},
-            {"merge_method: linear\nmodels:\n  - model: a\n    layer_range: [0, 1]\n", "r.yaml:4: layer_range: models take part with all"},
+            {"merge_method: linear\nmodels:\n  - model: {model: a, lora: b}\n",
+             "r.yaml:3: lora: adapters are not supported yet"},
+            {"merge_method: linear\nmodels:\n  - model: a\n    layer_range: [0, 1]\n",
+             "r.yaml:4: layer_range: models take part with all"},
             {"merge_method: linear\nmodels:\n  - model: a\n    weight: 1\n",
              "r.yaml:4: unknown key \"weight\" (did you mean \"parameters.weight\"?)"},
             {"merge_method: linear\nnormalize: true\nmodels: [{model: a, parameters: {weight: 1}}]\n",
              "r.yaml:2: unknown key \"normalize\" (did you mean \"parameters.normalize\"?)"},
             {"modules: {text: {models: []}}\nmerge_method: linear\n", "r.yaml:1: modules: not supported"},
             {"chat_template: chatml\nmerge_method: linear\n", "r.yaml:1: chat_template: not supported"},
-            {"merge_method: linear\ntokenizer_source: union\nmodels: [{model: a, parameters: {weight: 1}}]\n", "r.yaml:2: tokenizer_source: union comes later"},
-            {"merge_method: linear\ntokenizer: {source: union}\nmodels: [{model: a, parameters: {weight: 1}}]\n", "tokenizer.source: union comes later"},
-            {"merge_method: linear\ntokenizer: {tokens: {x: {source: a}}}\nmodels: [{model: a, parameters: {weight: 1}}]\n", "tokenizer.tokens: not supported"},
-            {"merge_method: linear\ntokenizer_source: base\nmodels: [{model: a, parameters: {weight: 1}}]\n", "r.yaml:2: tokenizer_source: base, but the recipe has no base_model"},
+            {"merge_method: linear\ntokenizer_source: union\nmodels: [{model: a, parameters: {weight: 1}}]\n",
+             "r.yaml:2: tokenizer_source: union comes later"},
+            {"merge_method: linear\ntokenizer: {source: union}\nmodels: [{model: a, parameters: {weight: 1}}]\n",
+             "tokenizer.source: union comes later"},
+            {"merge_method: linear\ntokenizer: {tokens: {x: {source: a}}}\nmodels: [{model: a, parameters: {weight: "
+             "1}}]\n",
+             "tokenizer.tokens: not supported"},
+            {"merge_method: linear\ntokenizer_source: base\nmodels: [{model: a, parameters: {weight: 1}}]\n",
+             "r.yaml:2: tokenizer_source: base, but the recipe has no base_model"},
             {"merge_method: linear\ndtype: bf16\nmodels: [{model: a}]\n",
-             "r.yaml:2: dtype: \"bf16\" is no dtype to write (valid: float8_e5m2, float8_e4m3fn, float16, bfloat16, float32, float64)"},
-            {"merge_method: linear\nout_dtype: int64\nmodels: [{model: a}]\n", "r.yaml:2: out_dtype: \"int64\" is no dtype to write"},
-            {"merge_method: linear\ncompat: papr\nmodels: [{model: a}]\n", "r.yaml:2: compat: must be \"mergekit\" or \"paper\""},
+             "r.yaml:2: dtype: \"bf16\" is no dtype to write (valid: float8_e5m2, float8_e4m3fn, float16, bfloat16, "
+             "float32, float64)"},
+            {"merge_method: linear\nout_dtype: int64\nmodels: [{model: a}]\n",
+             "r.yaml:2: out_dtype: \"int64\" is no dtype to write"},
+            {"merge_method: linear\ncompat: papr\nmodels: [{model: a}]\n",
+             "r.yaml:2: compat: must be \"mergekit\" or \"paper\""},
         },
         "r.yaml");
 }
 
 TEST(ParseErrors, OfParameters) {
     const auto with = [](const std::string& parameters) {
-        return error_of("merge_method: ties\nbase_model: base\nmodels:\n  - model: a\n    parameters:\n      weight: 1\n      " + parameters +
-                            "\n",
-                        "ties.yaml");
+        return error_of(
+            "merge_method: ties\nbase_model: base\nmodels:\n  - model: a\n    parameters:\n      weight: 1\n      " +
+                parameters + "\n",
+            "ties.yaml");
     };
     EXPECT_EQ(with("density: 1.5"), "density=1.5 in ties.yaml:7 (must be in [0, 1])");
     EXPECT_EQ(with("density: [0.5, -0.1]"), "density=-0.1 in ties.yaml:7 (must be in [0, 1])");
@@ -270,7 +290,8 @@ TEST(ParseErrors, OfParameters) {
     EXPECT_THAT(with("density:"), HasSubstr("ties.yaml:7: density: must be a number"));
     EXPECT_THAT(with("density: []"), HasSubstr("ties.yaml:7: density: an empty list"));
     EXPECT_THAT(with("density: [[1]]"), HasSubstr("ties.yaml:7: density: must be a number"));
-    EXPECT_THAT(with("density: [{filter: a}]"), HasSubstr("ties.yaml:7: density: an entry of a filter list needs a value"));
+    EXPECT_THAT(with("density: [{filter: a}]"),
+                HasSubstr("ties.yaml:7: density: an entry of a filter list needs a value"));
     EXPECT_THAT(with("density: [{filtr: a, value: 1}]"), HasSubstr("unknown key \"filtr\" (did you mean \"filter\"?)"));
     EXPECT_THAT(with("density: [{filter: a, value: 1}, 2]"), HasSubstr("a list mixes"));
     EXPECT_THAT(with("density: 1--2"), HasSubstr("must be a number"));
@@ -278,9 +299,11 @@ TEST(ParseErrors, OfParameters) {
 
 TEST(ParseErrors, OfBooleansAndIntegers) {
     const auto with = [](const std::string& method, const std::string& parameter) {
-        return error_of("merge_method = '" + method + "'\nbase_model = 'base'\nmodels = [{model = 'a', parameters = {}}, {model = 'b'}]\n[parameters]\n" +
-                            parameter + "\n",
-                        "r.toml");
+        return error_of(
+            "merge_method = '" + method +
+                "'\nbase_model = 'base'\nmodels = [{model = 'a', parameters = {}}, {model = 'b'}]\n[parameters]\n" +
+                parameter + "\n",
+            "r.toml");
     };
     EXPECT_EQ(with("karcher", "max_iter = 2.5"), "max_iter=2.5 in r.toml:5 (must be an integer)");
     EXPECT_EQ(with("karcher", "max_iter = 0"), "max_iter=0 in r.toml:5 (must be in [1, 10000])");
@@ -292,23 +315,32 @@ TEST(ParseErrors, OfBooleansAndIntegers) {
     EXPECT_EQ(with("model_stock", "filter_wise = 1"), "no error");
     EXPECT_THAT(with("model_stock", "filter_wise = 'yes'"), HasSubstr("filter_wise: must be true or false"));
     EXPECT_THAT(with("karcher", "tol = true"), HasSubstr("r.toml:5: tol: must be a number"));
-    EXPECT_THAT(with("karcher", "tol = 1979-05-27"), HasSubstr("tol: must be a number, a list of numbers or a list of {filter, value}, not a date"));
+    EXPECT_THAT(with("karcher", "tol = 1979-05-27"),
+                HasSubstr("tol: must be a number, a list of numbers or a list of {filter, value}, not a date"));
     EXPECT_EQ(with("ram", "epsilon = -1"), "epsilon=-1 in r.toml:5 (must be at least 0)");
 }
 
 TEST(ParseErrors, OfMissingParameters) {
-    EXPECT_EQ(error_of("merge_method: linear\nmodels:\n  - model: a\n    parameters: {weight: 1}\n  - model: b\n", "r.yaml"),
-              "r.yaml:5: parameter weight of b is missing: linear needs it for every model (factor of this model (task vector, if there is "
-              "a base); may be negative)");
+    EXPECT_EQ(
+        error_of("merge_method: linear\nmodels:\n  - model: a\n    parameters: {weight: 1}\n  - model: b\n", "r.yaml"),
+        "r.yaml:5: parameter weight of b is missing: linear needs it for every model (factor of this model (task "
+        "vector, if there is "
+        "a base); may be negative)");
     EXPECT_THAT(error_of("merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}]\n", "r.yaml"),
                 HasSubstr("r.yaml:3: parameter t is missing: slerp needs it under parameters"));
     // At a model the parameter of the whole does not count.
-    EXPECT_THAT(error_of("merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b, parameters: {t: 0.5}}]\n", "r.yaml"),
+    EXPECT_THAT(error_of("merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b, parameters: {t: 0.5}}]\n",
+                         "r.yaml"),
                 HasSubstr("parameter t is missing"));
     // The base needs no weight; given for all is enough; so is a slice's.
-    EXPECT_EQ(error_of("merge_method: ties\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}", "r.yaml"), "no error");
-    EXPECT_EQ(error_of("merge_method: linear\nslices: [{sources: [{model: b, layer_range: [0, 1]}], parameters: {weight: 1}}]", "r.yaml"),
+    EXPECT_EQ(error_of("merge_method: ties\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}",
+                       "r.yaml"),
               "no error");
+    EXPECT_EQ(
+        error_of(
+            "merge_method: linear\nslices: [{sources: [{model: b, layer_range: [0, 1]}], parameters: {weight: 1}}]",
+            "r.yaml"),
+        "no error");
 }
 
 TEST(ParseErrors, OfModelCounts) {
@@ -321,36 +353,47 @@ TEST(ParseErrors, OfModelCounts) {
     };
     EXPECT_THAT(with("ties", "", 1), HasSubstr("r.yaml:3: ties needs a base_model"));
     EXPECT_THAT(with("slerp", "", 2), HasSubstr("r.yaml:3: slerp needs a base_model"));
-    EXPECT_THAT(with("ties", "a", 1), HasSubstr("r.yaml:4: ties needs at least 1 model besides the base, models has none"));
+    EXPECT_THAT(with("ties", "a", 1),
+                HasSubstr("r.yaml:4: ties needs at least 1 model besides the base, models has none"));
     EXPECT_EQ(with("ties", "a", 2), "no error");
     EXPECT_EQ(with("ties", "z", 1), "no error");
     EXPECT_EQ(with("slerp", "a", 2), "no error");
     EXPECT_EQ(with("slerp", "./b/", 2), "no error");
     EXPECT_EQ(with("slerp", "z", 1), "no error");
     EXPECT_THAT(with("slerp", "z", 2), HasSubstr("slerp takes 1 model besides the base, models has 2"));
-    EXPECT_THAT(with("slerp", "a", 1), HasSubstr("slerp needs exactly 1 model besides the base, models has none: the base itself does not count"));
-    EXPECT_THAT(with("model_stock", "a", 2), HasSubstr("model_stock needs at least 2 models besides the base, models has 1"));
+    EXPECT_THAT(
+        with("slerp", "a", 1),
+        HasSubstr("slerp needs exactly 1 model besides the base, models has none: the base itself does not count"));
+    EXPECT_THAT(with("model_stock", "a", 2),
+                HasSubstr("model_stock needs at least 2 models besides the base, models has 1"));
     EXPECT_EQ(with("nuslerp", "", 2), "no error");
     EXPECT_EQ(with("nuslerp", "c", 3), "no error");
     EXPECT_EQ(with("nuslerp", "z", 2), "no error");
     EXPECT_THAT(with("nuslerp", "a", 2), HasSubstr("nuslerp needs exactly 2 models besides the base, models has 1"));
     EXPECT_THAT(with("nuslerp", "", 3), HasSubstr("nuslerp takes 2 models, models has 3"));
-    EXPECT_THAT(with("passthrough", "", 2), HasSubstr("passthrough takes 1 model, models has 2: for stacking, make each a slice"));
+    EXPECT_THAT(with("passthrough", "", 2),
+                HasSubstr("passthrough takes 1 model, models has 2: for stacking, make each a slice"));
     EXPECT_EQ(with("karcher", "z", 1), "no error");
 }
 
 TEST(ParseErrors, OfSlices) {
-    const auto with = [](const std::string& slice) { return error_of("merge_method: passthrough\nslices:\n  - " + slice + "\n", "r.yaml"); };
+    const auto with = [](const std::string& slice) {
+        return error_of("merge_method: passthrough\nslices:\n  - " + slice + "\n", "r.yaml");
+    };
     EXPECT_THAT(with("a"), HasSubstr("r.yaml:3: slices: an entry must be a table with sources"));
     EXPECT_THAT(with("{}"), HasSubstr("r.yaml:3: a slice needs sources"));
     EXPECT_THAT(with("{sources: []}"), HasSubstr("r.yaml:3: sources: an empty list"));
-    EXPECT_THAT(with("{sources: [{model: a, layer_range: [0]}]}"), HasSubstr("layer_range: must be [first, one past the last]"));
+    EXPECT_THAT(with("{sources: [{model: a, layer_range: [0]}]}"),
+                HasSubstr("layer_range: must be [first, one past the last]"));
     EXPECT_THAT(with("{sources: [{model: a, layer_range: [2, 2]}]}"), HasSubstr("layer_range: [2, 2) is no range"));
     EXPECT_THAT(with("{sources: [{model: a, layer_range: [-1, 2]}]}"), HasSubstr("layer_range: [-1, 2) is no range"));
-    EXPECT_THAT(with("{sources: [{model: a, layer_range: [0, 1.5]}]}"), HasSubstr("layer_range: must be an integer, not 1.5"));
+    EXPECT_THAT(with("{sources: [{model: a, layer_range: [0, 1.5]}]}"),
+                HasSubstr("layer_range: must be an integer, not 1.5"));
     EXPECT_THAT(with("{sources: [{model: a, layer_range: [0, 1e17]}]}"), HasSubstr("layer_range: must be an integer"));
-    EXPECT_THAT(with("{sources: [{model: a, layer_rang: [0, 1]}]}"), HasSubstr("unknown key \"layer_rang\" (did you mean \"layer_range\"?)"));
-    EXPECT_THAT(error_of("merge_method: linear\nparameters: {weight: 1}\nslices:\n  - sources:\n      - {model: a, layer_range: [0, 2]}\n"
+    EXPECT_THAT(with("{sources: [{model: a, layer_rang: [0, 1]}]}"),
+                HasSubstr("unknown key \"layer_rang\" (did you mean \"layer_range\"?)"));
+    EXPECT_THAT(error_of("merge_method: linear\nparameters: {weight: 1}\nslices:\n  - sources:\n      - {model: a, "
+                         "layer_range: [0, 2]}\n"
                          "      - {model: b, layer_range: [0, 3]}\n",
                          "r.yaml"),
                 HasSubstr("r.yaml:6: layer_range [0, 3) of b has 3 layers, [0, 2) of a in the same slice has 2"));
@@ -387,16 +430,23 @@ TEST(ParseWarnings, AllowUnknown) {
 
 TEST(ParseWarnings, IdleBase) {
     const auto warnings = [](const std::string& base) {
-        return yaml("merge_method: linear\nbase_model: " + base + "\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n").warnings;
+        return yaml("merge_method: linear\nbase_model: " + base +
+                    "\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n")
+            .warnings;
     };
-    EXPECT_THAT(warnings("c"), ElementsAre("r.yaml:2: base_model has no effect on linear: it gives only its config and tokenizer"));
+    EXPECT_THAT(warnings("c"),
+                ElementsAre("r.yaml:2: base_model has no effect on linear: it gives only its config and tokenizer"));
     EXPECT_THAT(warnings("a"), IsEmpty());
-    EXPECT_THAT(yaml("merge_method: ties\nbase_model: a\nmodels: [{model: a, parameters: {weight: 2}}, {model: b, parameters: {weight: 1}}]\n").warnings,
+    EXPECT_THAT(yaml("merge_method: ties\nbase_model: a\nmodels: [{model: a, parameters: {weight: 2}}, {model: b, "
+                     "parameters: {weight: 1}}]\n")
+                    .warnings,
                 ElementsAre("r.yaml:3: the parameters of a have no effect: it is the base"));
 }
 
 TEST(ParseWarnings, TokenizerMapping) {
-    EXPECT_EQ(yaml("merge_method: linear\ntokenizer: {source: org/x}\nmodels: [{model: a, parameters: {weight: 1}}]\n").tokenizer_source, "org/x");
+    EXPECT_EQ(yaml("merge_method: linear\ntokenizer: {source: org/x}\nmodels: [{model: a, parameters: {weight: 1}}]\n")
+                  .tokenizer_source,
+              "org/x");
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ TEST(Resolve, MatchesTensorsByNameInNaturalOrder) {
     SmallModels models;
     models.add_llama("a", {.layers = 11});
     models.add_llama("b", {.layers = 11});
-    const Merge merge = models.resolve("merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\ndtype: bfloat16\n");
+    const Merge merge = models.resolve(
+        "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\ndtype: bfloat16\n");
     EXPECT_EQ(merge.method->name, "linear");
     ASSERT_EQ(merge.tasks.size(), 3u * 11 + 3);
     EXPECT_TRUE(std::is_sorted(merge.tasks.begin(), merge.tasks.end(),
@@ -29,7 +30,8 @@ TEST(Resolve, MatchesTensorsByNameInNaturalOrder) {
     EXPECT_EQ(task.layer, 10);
     EXPECT_EQ(task.dtype, Dtype::bf16);
     EXPECT_THAT(task.shape, ElementsAre(4, 6));
-    EXPECT_THAT(inputs_of(merge, task), ElementsAre("0:a model.layers.10.mlp.down_proj.weight", "1:b model.layers.10.mlp.down_proj.weight"));
+    EXPECT_THAT(inputs_of(merge, task),
+                ElementsAre("0:a model.layers.10.mlp.down_proj.weight", "1:b model.layers.10.mlp.down_proj.weight"));
     EXPECT_EQ(task_of(merge, "lm_head.weight").layer, -1);
     EXPECT_EQ(merge.config_dtype, Dtype::bf16);
     EXPECT_EQ(merge.config_donor, 0);
@@ -42,8 +44,9 @@ TEST(Resolve, OpensEveryModelOnceAndKeepsItsEntries) {
     SmallModels models;
     models.add_llama("a");
     models.add_llama("base");
-    const Merge merge = models.resolve("merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: base}, {model: a}]\n"
-                                       "parameters: {weight: 1}\nseed: 9\ncompat: paper\n");
+    const Merge merge = models.resolve(
+        "merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: base}, {model: a}]\n"
+        "parameters: {weight: 1}\nseed: 9\ncompat: paper\n");
     ASSERT_EQ(merge.models.size(), 2u);
     EXPECT_EQ(merge.models[0].reference, "a");
     EXPECT_EQ(merge.config_donor, 1);
@@ -58,8 +61,8 @@ TEST(Resolve, GivesTheBaseItsRole) {
     SmallModels models;
     for (const char* name : {"a", "b", "base"}) models.add_llama(name);
     const auto roles = [&](const std::string& method, const std::string& list, bool with_base = true) {
-        const Merge merge = models.resolve("merge_method: " + method + (with_base ? "\nbase_model: base" : "") + "\nmodels: [" + list +
-                                           "]\nparameters: {weight: 1, t: 0.5}\n");
+        const Merge merge = models.resolve("merge_method: " + method + (with_base ? "\nbase_model: base" : "") +
+                                           "\nmodels: [" + list + "]\nparameters: {weight: 1, t: 0.5}\n");
         const TensorTask& task = task_of(merge, "model.norm.weight");
         std::string text = base_of(merge, task).substr(0, base_of(merge, task).find(' ')) + " |";
         for (const std::string& input : inputs_of(merge, task)) text += " " + input.substr(0, input.find(' '));
@@ -83,8 +86,11 @@ TEST(Resolve, GivesTheBaseItsRole) {
 TEST(Resolve, InterpolatesGradients) {
     SmallModels models;
     models.add_llama("a", {.layers = 5});
-    const Merge merge = models.resolve("merge_method: linear\nmodels: [{model: a, parameters: {weight: [1, 2, 10]}}]\n");
-    const auto weight = [&](const std::string& name) { return field_of(merge, task_of(merge, name).inputs[0], "weight"); };
+    const Merge merge =
+        models.resolve("merge_method: linear\nmodels: [{model: a, parameters: {weight: [1, 2, 10]}}]\n");
+    const auto weight = [&](const std::string& name) {
+        return field_of(merge, task_of(merge, name).inputs[0], "weight");
+    };
     EXPECT_EQ(weight("model.embed_tokens.weight"), 1);
     EXPECT_EQ(weight("lm_head.weight"), 1);
     EXPECT_EQ(weight("model.layers.0.mlp.down_proj.weight"), 1);
@@ -94,17 +100,25 @@ TEST(Resolve, InterpolatesGradients) {
     EXPECT_EQ(weight("model.layers.4.mlp.down_proj.weight"), 10);
 
     models.add_llama("one", {.layers = 1});
-    const Merge single = models.resolve("merge_method: linear\nmodels: [{model: one, parameters: {weight: [1, 2, 10]}}]\n");
+    const Merge single =
+        models.resolve("merge_method: linear\nmodels: [{model: one, parameters: {weight: [1, 2, 10]}}]\n");
     EXPECT_EQ(field_of(single, task_of(single, "model.layers.0.mlp.down_proj.weight").inputs[0], "weight"), 10);
     EXPECT_EQ(field_of(single, task_of(single, "model.norm.weight").inputs[0], "weight"), 1);
 }
 
 TEST(Resolve, GivesEveryTowerItsOwnDepth) {
     SmallModels models;
-    models.add("a", {{"model.layers.0.w"}, {"model.layers.1.w"}, {"model.layers.2.w"}, {"vision.blocks.0.w"}, {"vision.blocks.1.w"},
-                     {"model.layers.1.mlp.experts.7.w"}, {"audio.0.w"}});
+    models.add("a", {{"model.layers.0.w"},
+                     {"model.layers.1.w"},
+                     {"model.layers.2.w"},
+                     {"vision.blocks.0.w"},
+                     {"vision.blocks.1.w"},
+                     {"model.layers.1.mlp.experts.7.w"},
+                     {"audio.0.w"}});
     const Merge merge = models.resolve("merge_method: linear\nmodels: [{model: a, parameters: {weight: [1, 3]}}]\n");
-    const auto weight = [&](const std::string& name) { return field_of(merge, task_of(merge, name).inputs[0], "weight"); };
+    const auto weight = [&](const std::string& name) {
+        return field_of(merge, task_of(merge, name).inputs[0], "weight");
+    };
     EXPECT_EQ(weight("model.layers.1.w"), 2);
     EXPECT_EQ(weight("model.layers.1.mlp.experts.7.w"), 2);
     EXPECT_EQ(weight("vision.blocks.1.w"), 3);
@@ -135,9 +149,10 @@ parameters:
 )");
     const auto values = [&](const std::string& name) {
         const TensorTask& task = task_of(merge, name);
-        return std::vector<double>{field_of(merge, task.inputs[0], "weight"), field_of(merge, task.inputs[1], "weight"),
-                                   field_of(merge, task.inputs[0], "density"), field_of(merge, task.inputs[1], "density"),
-                                   global_of(merge, task, "lambda"), global_of(merge, task, "normalize")};
+        return std::vector<double>{
+            field_of(merge, task.inputs[0], "weight"),  field_of(merge, task.inputs[1], "weight"),
+            field_of(merge, task.inputs[0], "density"), field_of(merge, task.inputs[1], "density"),
+            global_of(merge, task, "lambda"),           global_of(merge, task, "normalize")};
     };
     EXPECT_THAT(values("model.layers.0.mlp.down_proj.weight"), ElementsAre(5, 7, 0.75, 0.25, 1, 1));
     EXPECT_THAT(values("model.layers.0.self_attn.q_proj.weight"), ElementsAre(3, 7, 0.75, 0.25, 1, 1));
@@ -148,14 +163,18 @@ parameters:
 TEST(Resolve, SaysWhichTensorHasNoValue) {
     SmallModels models;
     models.add_llama("a");
-    EXPECT_EQ(models.error_of("merge_method: linear\nmodels:\n  - model: a\n    parameters:\n      weight: [{filter: mlp, value: 1}]\n"),
-              "r.yaml:5: parameter weight of a has no value for tensor \"lm_head.weight\": no filter fits; add an entry without a filter");
+    EXPECT_EQ(
+        models.error_of(
+            "merge_method: linear\nmodels:\n  - model: a\n    parameters:\n      weight: [{filter: mlp, value: 1}]\n"),
+        "r.yaml:5: parameter weight of a has no value for tensor \"lm_head.weight\": no filter fits; add an entry "
+        "without a filter");
 }
 
 TEST(Resolve, DecidesBetweenCopyAndScale) {
     SmallModels models;
     models.add_llama("a");
-    const Merge merge = models.resolve("merge_method: passthrough\nmodels: [{model: a}]\nparameters: {scale: [{filter: mlp, value: 0.5}]}\n");
+    const Merge merge = models.resolve(
+        "merge_method: passthrough\nmodels: [{model: a}]\nparameters: {scale: [{filter: mlp, value: 0.5}]}\n");
     EXPECT_EQ(task_of(merge, "model.norm.weight").kind, TaskKind::copy);
     const TensorTask& scaled = task_of(merge, "model.layers.0.mlp.down_proj.weight");
     EXPECT_EQ(scaled.kind, TaskKind::merge);
@@ -166,10 +185,12 @@ TEST(Resolve, ReturnsASingleModelAsItIs) {
     SmallModels models;
     models.add_llama("a");
     for (const char* method : {"karcher", "multislerp"}) {
-        const Merge merge = models.resolve(std::string("merge_method: ") + method + "\nmodels: [{model: a}]\nparameters: {weight: 3}\n");
+        const Merge merge = models.resolve(std::string("merge_method: ") + method +
+                                           "\nmodels: [{model: a}]\nparameters: {weight: 3}\n");
         EXPECT_EQ(task_of(merge, "model.norm.weight").kind, TaskKind::copy) << method;
     }
-    const Merge linear = models.resolve("merge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 3, normalize: false}\n");
+    const Merge linear =
+        models.resolve("merge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 3, normalize: false}\n");
     EXPECT_EQ(task_of(linear, "model.norm.weight").kind, TaskKind::merge);
 }
 
@@ -195,14 +216,16 @@ TEST(Resolve, NamesNoConfigDtypeForMixedTensors) {
     const Merge merge = models.resolve("merge_method: passthrough\nmodels: [{model: a}]\n");
     EXPECT_EQ(merge.config_dtype, std::nullopt);
     EXPECT_EQ(task_of(merge, "n").kind, TaskKind::equal);
-    EXPECT_EQ(models.resolve("merge_method: passthrough\nmodels: [{model: a}]\nout_dtype: float16\n").config_dtype, Dtype::f16);
+    EXPECT_EQ(models.resolve("merge_method: passthrough\nmodels: [{model: a}]\nout_dtype: float16\n").config_dtype,
+              Dtype::f16);
 }
 
 TEST(Resolve, FindsTheTokenizersDonor) {
     SmallModels models;
     for (const char* name : {"a", "b", "base", "other"}) models.add_llama(name);
     const auto donor = [&](const std::string& line) {
-        const Merge merge = models.resolve("merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n" + line);
+        const Merge merge = models.resolve(
+            "merge_method: ties\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n" + line);
         return merge.models[merge.tokenizer_donor].reference;
     };
     EXPECT_EQ(donor(""), "base");

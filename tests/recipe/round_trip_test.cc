@@ -19,10 +19,11 @@ bool same(const std::vector<double>& a, const std::vector<double>& b) {
 
 bool same(const Parameters& a, const Parameters& b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-        return x.first == y.first && std::equal(x.second.entries.begin(), x.second.entries.end(), y.second.entries.begin(),
-                                                y.second.entries.end(), [](const ParameterEntry& p, const ParameterEntry& q) {
-                                                    return p.filter == q.filter && same(p.gradient, q.gradient);
-                                                });
+        return x.first == y.first &&
+               std::equal(x.second.entries.begin(), x.second.entries.end(), y.second.entries.begin(),
+                          y.second.entries.end(), [](const ParameterEntry& p, const ParameterEntry& q) {
+                              return p.filter == q.filter && same(p.gradient, q.gradient);
+                          });
     });
 }
 
@@ -33,12 +34,14 @@ bool same(const std::vector<SourceEntry>& a, const std::vector<SourceEntry>& b) 
 }
 
 bool same(const Recipe& a, const Recipe& b) {
-    return a.method == b.method && a.compat == b.compat && a.seed == b.seed && a.dtype == b.dtype && a.out_dtype == b.out_dtype &&
-           a.base_model == b.base_model && a.tokenizer_source == b.tokenizer_source && same(a.models, b.models) &&
-           same(a.parameters, b.parameters) &&
-           std::equal(a.slices.begin(), a.slices.end(), b.slices.begin(), b.slices.end(), [](const OutputSlice& x, const OutputSlice& y) {
-               return x.base_model == y.base_model && same(x.parameters, y.parameters) && same(x.sources, y.sources);
-           });
+    return a.method == b.method && a.compat == b.compat && a.seed == b.seed && a.dtype == b.dtype &&
+           a.out_dtype == b.out_dtype && a.base_model == b.base_model && a.tokenizer_source == b.tokenizer_source &&
+           same(a.models, b.models) && same(a.parameters, b.parameters) &&
+           std::equal(a.slices.begin(), a.slices.end(), b.slices.begin(), b.slices.end(),
+                      [](const OutputSlice& x, const OutputSlice& y) {
+                          return x.base_model == y.base_model && same(x.parameters, y.parameters) &&
+                                 same(x.sources, y.sources);
+                      });
 }
 
 class RandomRecipe {
@@ -54,7 +57,8 @@ class RandomRecipe {
         if (!yaml && flip()) recipe.seed = flip() ? random_() : pick(100);
         recipe.dtype = dtype(yaml);
         recipe.out_dtype = dtype(yaml);
-        if (method.base == BaseUse::required || method.base == BaseUse::member || flip()) recipe.base_model = "base " + text();
+        if (method.base == BaseUse::required || method.base == BaseUse::member || flip())
+            recipe.base_model = "base " + text();
         if (flip()) recipe.tokenizer_source = recipe.base_model && flip() ? "base" : "tokenizer/" + text();
         recipe.parameters = parameters(method, false, true);
         const int models = method.max_models > 0 ? method.max_models : method.min_models + int(pick(4));
@@ -83,8 +87,9 @@ class RandomRecipe {
     }
 
     std::string text() {
-        const std::string pieces[] = {"a",  "Z", "0", "/", ".", "-", "_", " ", "\"", "\\", "'", "#", ": ", "{", "[", "\n", "\t", "\x01", "\x7f",
-                                      "é", "模型", "@", "!", "&", "*", "%", ",", "?", "|", ">", "=", "~", "true", "null", "1e5", "<<"};
+        const std::string pieces[] = {"a",  "Z", "0", "/",  ".",  "-",    "_",    " ", "\"",   "\\",   "'",   "#",
+                                      ": ", "{", "[", "\n", "\t", "\x01", "\x7f", "é", "模型", "@",    "!",   "&",
+                                      "*",  "%", ",", "?",  "|",  ">",    "=",    "~", "true", "null", "1e5", "<<"};
         std::string result = flip() ? "" : pieces[pick(std::size(pieces))];
         for (size_t i = 0, count = 1 + pick(6); i < count; ++i) result += pieces[pick(std::size(pieces))];
         return result;
@@ -214,7 +219,9 @@ weight = [
 
 TEST(RoundTrip, YamlRefusesWhatMergekitLacks) {
     const auto error_of = [](const std::string& line) -> std::string {
-        const Recipe recipe = parse_recipe("merge_method = 'passthrough'\n" + line + "\nslices = [{sources = [{model = 'a', layer_range = [0, 1]}]}]\n", "r.toml");
+        const Recipe recipe = parse_recipe("merge_method = 'passthrough'\n" + line +
+                                               "\nslices = [{sources = [{model = 'a', layer_range = [0, 1]}]}]\n",
+                                           "r.toml");
         try {
             recipe_to_yaml(recipe);
         } catch (const Error& error) {
@@ -226,7 +233,8 @@ TEST(RoundTrip, YamlRefusesWhatMergekitLacks) {
     EXPECT_NE(error_of("compat = 'paper'").find("compat = \"paper\" cannot be said"), std::string::npos);
     EXPECT_NE(error_of("seed = 3").find("seed = 3 cannot be said"), std::string::npos);
     EXPECT_NE(error_of("dtype = 'float64'").find("dtype float64 cannot be said"), std::string::npos);
-    const Recipe no_range = parse_recipe("merge_method = 'passthrough'\nslices = [{sources = [{model = 'a'}]}]\n", "r.toml");
+    const Recipe no_range =
+        parse_recipe("merge_method = 'passthrough'\nslices = [{sources = [{model = 'a'}]}]\n", "r.toml");
     EXPECT_THROW(recipe_to_yaml(no_range), Error);
 }
 

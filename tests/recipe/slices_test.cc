@@ -23,7 +23,8 @@ slices:
   - sources: [{model: a, layer_range: [1, 3]}]
   - sources: [{model: deep, layer_range: [1, 5]}]
 )");
-    EXPECT_THAT(merge.layer_sources, ElementsAre(Pair(0, 0), Pair(0, 1), Pair(1, 1), Pair(1, 2), Pair(0, 1), Pair(0, 2), Pair(0, 3), Pair(0, 4)));
+    EXPECT_THAT(merge.layer_sources, ElementsAre(Pair(0, 0), Pair(0, 1), Pair(1, 1), Pair(1, 2), Pair(0, 1), Pair(0, 2),
+                                                 Pair(0, 3), Pair(0, 4)));
     EXPECT_EQ(merge.tasks.size(), 3u * 8 + 3);
     const auto input = [&](const std::string& name) { return inputs_of(merge, task_of(merge, name)).at(0); };
     EXPECT_EQ(input("model.layers.3.mlp.down_proj.weight"), "0:a model.layers.2.mlp.down_proj.weight");
@@ -70,14 +71,15 @@ parameters: {density: 0.5, lambda: 2}
 )");
     const auto values = [&](int layer) {
         const TensorTask& task = task_of(merge, fmt::format("model.layers.{}.mlp.down_proj.weight", layer));
-        return std::vector<double>{field_of(merge, task.inputs[0], "weight"), field_of(merge, task.inputs[0], "density"),
-                                   global_of(merge, task, "lambda")};
+        return std::vector<double>{field_of(merge, task.inputs[0], "weight"),
+                                   field_of(merge, task.inputs[0], "density"), global_of(merge, task, "lambda")};
     };
     EXPECT_THAT(values(0), ElementsAre(9, 0.5, 2));  // a single layer: t = 1
     EXPECT_THAT(values(1), ElementsAre(1, 0.5, 2));
     EXPECT_THAT(values(2), ElementsAre(2, 0.5, 2));
     EXPECT_THAT(values(3), ElementsAre(3, 0.25, 4));
-    EXPECT_EQ(base_of(merge, task_of(merge, "model.layers.3.mlp.down_proj.weight")), "1:base model.layers.2.mlp.down_proj.weight");
+    EXPECT_EQ(base_of(merge, task_of(merge, "model.layers.3.mlp.down_proj.weight")),
+              "1:base model.layers.2.mlp.down_proj.weight");
     // Embeddings by the first slice's parameters, norm and head by the last's, both at t = 0.
     EXPECT_EQ(field_of(merge, task_of(merge, "model.embed_tokens.weight").inputs[0], "weight"), 1);
     EXPECT_EQ(field_of(merge, task_of(merge, "lm_head.weight").inputs[0], "weight"), 1);
@@ -112,20 +114,27 @@ parameters: {t: 0.5}
 TEST(Slices, WithoutARangeTakeAllLayers) {
     SmallModels models;
     models.add_llama("a");
-    EXPECT_EQ(models.resolve("merge_method: passthrough\nslices: [{sources: [{model: a}]}, {sources: [{model: a}]}]\n").layer_sources.size(), 6u);
+    EXPECT_EQ(models.resolve("merge_method: passthrough\nslices: [{sources: [{model: a}]}, {sources: [{model: a}]}]\n")
+                  .layer_sources.size(),
+              6u);
 }
 
 TEST(Slices, LeaveOtherTowersWhole) {
     SmallModels models;
     const auto vision_language = [](int64_t layers) {
-        std::vector<SmallTensor> tensors = {{"model.visual.patch_embed.proj.weight"}, {"model.visual.merger.ln_q.weight"},
-                                            {"model.visual.blocks.0.w"},              {"model.visual.blocks.1.w"},
-                                            {"model.language_model.embed_tokens.weight"}, {"model.language_model.norm.weight"},
+        std::vector<SmallTensor> tensors = {{"model.visual.patch_embed.proj.weight"},
+                                            {"model.visual.merger.ln_q.weight"},
+                                            {"model.visual.blocks.0.w"},
+                                            {"model.visual.blocks.1.w"},
+                                            {"model.language_model.embed_tokens.weight"},
+                                            {"model.language_model.norm.weight"},
                                             {"lm_head.weight"}};
-        for (int64_t i = 0; i < layers; ++i) tensors.push_back({fmt::format("model.language_model.layers.{}.w", i), "F32", {64, 64}});
+        for (int64_t i = 0; i < layers; ++i)
+            tensors.push_back({fmt::format("model.language_model.layers.{}.w", i), "F32", {64, 64}});
         return tensors;
     };
-    models.add("a", vision_language(2), R"({"text_config":{"num_hidden_layers":2},"vision_config":{"num_hidden_layers":2}})");
+    models.add("a", vision_language(2),
+               R"({"text_config":{"num_hidden_layers":2},"vision_config":{"num_hidden_layers":2}})");
     models.add("b", vision_language(2), R"({"text_config":{"num_hidden_layers":2}})");
     const Merge merge = models.resolve(R"(
 merge_method: passthrough
@@ -155,18 +164,24 @@ TEST(Slices, Errors) {
     for (const char* side : {"encoder", "decoder"})
         for (int i = 0; i < 3; ++i) seq2seq.push_back({fmt::format("{}.layers.{}.w", side, i)});
     models.add("seq2seq", seq2seq);
-    EXPECT_EQ(models.error_of("merge_method: passthrough\nslices:\n  - sources:\n      - {model: a, layer_range: [1, 4]}\n"),
-              "r.yaml:4: layer_range [1, 4) of a: it has 3 layers (model.layers), numbered from 0");
-    EXPECT_THAT(models.error_of("merge_method: passthrough\nslices: [{sources: [{model: flat, layer_range: [0, 1]}]}]\n"),
-                HasSubstr("flat: no tensor name has a layer number"));
-    EXPECT_THAT(models.error_of("merge_method: passthrough\nslices: [{sources: [{model: seq2seq, layer_range: [0, 1]}]}]\n"),
-                HasSubstr("seq2seq: layer ranges could count in"));
-    EXPECT_THAT(models.error_of("merge_method: passthrough\nslices: [{sources: [{model: a}]}, {sources: [{model: gpt}]}]\n"),
-                HasSubstr("the layers of gpt are called h, those of a model.layers"));
-    EXPECT_THAT(models.error_of("merge_method: ties\nbase_model: base\nparameters: {weight: 1}\nslices:\n"
-                                "  - sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [1, 3]}]\n"),
-                HasSubstr("r.yaml:5: the slice takes different layers of its sources, so list the base base among them"));
-    EXPECT_THAT(models.error_of("merge_method: linear\nparameters: {weight: 1}\nslices: [{sources: [{model: a}, {model: b, layer_range: [0, 2]}]}]\n"),
+    EXPECT_EQ(
+        models.error_of("merge_method: passthrough\nslices:\n  - sources:\n      - {model: a, layer_range: [1, 4]}\n"),
+        "r.yaml:4: layer_range [1, 4) of a: it has 3 layers (model.layers), numbered from 0");
+    EXPECT_THAT(
+        models.error_of("merge_method: passthrough\nslices: [{sources: [{model: flat, layer_range: [0, 1]}]}]\n"),
+        HasSubstr("flat: no tensor name has a layer number"));
+    EXPECT_THAT(
+        models.error_of("merge_method: passthrough\nslices: [{sources: [{model: seq2seq, layer_range: [0, 1]}]}]\n"),
+        HasSubstr("seq2seq: layer ranges could count in"));
+    EXPECT_THAT(
+        models.error_of("merge_method: passthrough\nslices: [{sources: [{model: a}]}, {sources: [{model: gpt}]}]\n"),
+        HasSubstr("the layers of gpt are called h, those of a model.layers"));
+    EXPECT_THAT(
+        models.error_of("merge_method: ties\nbase_model: base\nparameters: {weight: 1}\nslices:\n"
+                        "  - sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [1, 3]}]\n"),
+        HasSubstr("r.yaml:5: the slice takes different layers of its sources, so list the base base among them"));
+    EXPECT_THAT(models.error_of("merge_method: linear\nparameters: {weight: 1}\nslices: [{sources: [{model: a}, "
+                                "{model: b, layer_range: [0, 2]}]}]\n"),
                 HasSubstr("b gives 2 layers to the slice, a gives 3"));
 }
 
@@ -195,13 +210,18 @@ TEST(Sections, OfUsualNames) {
     };
     const std::vector<Family> families = {
         {"model.layers.0.w", {"model.embed_tokens.weight"}, {"model.norm.weight", "lm_head.weight"}},
-        {"transformer.h.0.w", {"transformer.wte.weight", "transformer.wpe.weight"}, {"transformer.ln_f.weight", "lm_head.weight"}},
+        {"transformer.h.0.w",
+         {"transformer.wte.weight", "transformer.wpe.weight"},
+         {"transformer.ln_f.weight", "lm_head.weight"}},
         {"h.0.w", {"wte.weight", "wpe.weight"}, {"ln_f.weight", "ln_f.bias"}},
         {"bert.encoder.layer.0.w",
-         {"bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight", "bert.embeddings.LayerNorm.bias"},
-         {"bert.pooler.dense.weight", "cls.predictions.bias", "cls.predictions.transform.dense.weight", "cls.predictions.decoder.weight"}},
+         {"bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight",
+          "bert.embeddings.LayerNorm.bias"},
+         {"bert.pooler.dense.weight", "cls.predictions.bias", "cls.predictions.transform.dense.weight",
+          "cls.predictions.decoder.weight"}},
         {"vit.encoder.layer.0.w",
-         {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings", "vit.embeddings.patch_embeddings.projection.weight"},
+         {"vit.embeddings.cls_token", "vit.embeddings.position_embeddings",
+          "vit.embeddings.patch_embeddings.projection.weight"},
          {"vit.layernorm.weight", "classifier.weight"}},
         {"blocks.0.w", {"cls_token", "pos_embed", "patch_embed.proj.weight"}, {"norm.weight", "head.weight"}},
         {"gpt_neox.layers.0.w", {"gpt_neox.embed_in.weight"}, {"gpt_neox.final_layer_norm.weight", "embed_out.weight"}},

@@ -45,7 +45,8 @@ class SmallModels {
 
     void add_llama(const std::string& name, const SmallModel& model = {}) {
         add(name, small_llama(model),
-            fmt::format(R"({{"num_hidden_layers":{},"vocab_size":{},"tie_word_embeddings":{}}})", model.layers, model.vocabulary, model.tied));
+            fmt::format(R"({{"num_hidden_layers":{},"vocab_size":{},"tie_word_embeddings":{}}})", model.layers,
+                        model.vocabulary, model.tied));
     }
 
     Merge resolve(const std::string& yaml, const ResolveOptions& options = {}) {
@@ -87,13 +88,15 @@ inline double global_of(const Merge& merge, const TensorTask& task, const std::s
 inline std::vector<std::string> inputs_of(const Merge& merge, const TensorTask& task) {
     std::vector<std::string> texts;
     for (const TaskInput& input : task.inputs)
-        texts.push_back(fmt::format("{}:{} {}", input.position, merge.models[input.model].reference, input.tensor.name));
+        texts.push_back(
+            fmt::format("{}:{} {}", input.position, merge.models[input.model].reference, input.tensor.name));
     return texts;
 }
 
 inline std::string base_of(const Merge& merge, const TensorTask& task) {
     if (!task.base) return "none";
-    return fmt::format("{}:{} {}", task.base->position, merge.models[task.base->model].reference, task.base->tensor.name);
+    return fmt::format("{}:{} {}", task.base->position, merge.models[task.base->model].reference,
+                       task.base->tensor.name);
 }
 
 }  // namespace amalgam
