@@ -1,0 +1,19 @@
+// Every command of the program, one file each.
+#pragma once
+#include <array>
+
+#include "jobs/command_line.h"
+
+namespace amalgam {
+
+extern const Command merge_command;
+extern const Command inspect_command;
+extern const Command plan_command;
+extern const Command methods_command;
+extern const Command convert_recipe_command;
+extern const Command synthesize_command;
+
+inline constexpr std::array all_commands = {&merge_command,   &inspect_command,        &plan_command,
+                                            &methods_command, &convert_recipe_command, &synthesize_command};
+
+}  // namespace amalgam

@@ -1,0 +1,71 @@
+// What a merge costs each rank, and how long that takes on a given machine: from headers alone. Pure.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/method_info.h"
+#include "src/checkpoint/layout.h"
+#include "src/plan/tensor_task.h"
+
+namespace amalgam {
+
+/// Upper bounds, not measurements: a selection may settle without its counting pass, a cached file need not be read.
+struct RankPrice {
+    int64_t tensors = 0;      ///< it has a part of
+    int64_t shared = 0;       ///< of these, with other ranks
+    int64_t collectives = 0;  ///< it joins
+    uint64_t sent = 0;        ///< bytes it gives to them
+    uint64_t read = 0;        ///< input bytes, each once
+    uint64_t again =
+        0;  ///< input bytes read once more from storage, as statistics come before the fold and do not fit in memory
+    uint64_t passed = 0;  ///< input bytes that go through the processor, over all passes
+    uint64_t written = 0;
+    uint64_t memory = 0;  ///< tensor data held at a time
+    double products = 0;  ///< multiplications and additions of Gram matrices
+
+    void add(const RankPrice& other);
+};
+
+struct Price {
+    std::vector<RankPrice> ranks;
+    RankPrice total;            ///< sums, but for `memory`: the most of any rank
+    double imbalance = 1;       ///< most bytes read and written by a rank over the mean
+    uint64_t least_memory = 0;  ///< budget below which a rank cannot work
+    bool looks_first = false;   ///< some tensors need statistics before they are folded
+};
+
+struct PriceOptions {
+    int ranks = 1;        ///< at least 1
+    uint64_t memory = 0;  ///< budget of a rank in bytes; 0: no limit
+    bool paper = false;   ///< compat = "paper"
+};
+
+/// `tasks` and `layout` belong together. Linear in tensors and in ranks.
+Price price_merge(std::span<const TensorTask> tasks, const OutputLayout& layout, const MethodInfo& method,
+                  const PriceOptions& options);
+
+/// A cluster in a few numbers, all per second; 0: not known, its stage takes no time.
+struct Machine {
+    std::string name;
+    int ranks_per_node = 1;
+    double read = 0, write = 0;              ///< bytes, of a node from and to storage
+    double total_read = 0, total_write = 0;  ///< bytes, of the file system for all nodes together
+    double memory = 0;                       ///< bytes, of a node
+    double arithmetic = 0;                   ///< double-precision operations, of a node
+    double network = 0;                      ///< bytes, of a node
+    double latency = 0;                      ///< seconds, of a collective
+};
+
+/// Seconds of the slowest node at each stage.
+struct StageTimes {
+    int nodes = 1;
+    double read = 0, write = 0, memory = 0, arithmetic = 0, network = 0;
+    double whole = 0;        ///< of the longest: stages overlap
+    const char* bound = "";  ///< its name; "" if nothing takes time
+};
+
+StageTimes stage_times(const Price& price, const Machine& machine);
+
+}  // namespace amalgam
