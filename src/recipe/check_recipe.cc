@@ -57,6 +57,7 @@ class RecipeChecker {
     void read_method() {
         const Value* value = root_.find("merge_method");
         std::vector<std::string_view> names;
+        names.reserve(all_methods.size());
         for (const MethodInfo* each : all_methods) names.push_back(each->name);
         if (!given(value)) reporter_.fail_at(root_.line, "merge_method is missing{}", did_you_mean("", names));
         recipe_.method = read_string(*value, "merge_method", reporter_);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_set>
+#include <utility>
 
 #include "src/base/error.h"
 
@@ -180,8 +180,9 @@ TaskInput TaskMaker::input(const PartMember& member, const TensorRow& row, const
 }
 
 void TaskMaker::choose_kind(TensorTask& task) const {
-    const auto copy = [&](TaskInput source) {
-        task.inputs.assign(1, std::move(source));
+    const auto copy = [&](const TaskInput& source) {
+        std::vector<TaskInput> only = {source};
+        task.inputs = std::move(only);
         task.base.reset();
         task.kind = TaskKind::copy;
     };

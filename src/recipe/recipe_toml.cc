@@ -74,12 +74,10 @@ class Bounds {
                 if (!many_lines) return;  // toml++ will say what is wrong
                 ++line_;
                 ++at_;
-            } else if (letter != quote) {
-                ++at_;
-            } else if (!many_lines) {
+            } else if (letter == quote && !many_lines) {
                 ++at_;
                 return;
-            } else if (text_.substr(at_).starts_with(three)) {
+            } else if (letter == quote && text_.substr(at_).starts_with(three)) {
                 at_ += 3;
                 for (int more = 0; more < 2 && at_ < text_.size() && text_[at_] == quote; ++more) ++at_;
                 return;

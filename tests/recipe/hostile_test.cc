@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include "src/base/error.h"
@@ -74,40 +74,39 @@ TEST(Hostile, AliasBombs) {
 // Not a benchmark: each of these took minutes or gigabytes with some parser.
 TEST(Hostile, LongTextsEndSoon) {
     const std::vector<std::string> texts = {
-        repeated("a: 1\n", 400000),
-        repeated("- a\n", 500000),
-        repeated("[],", 500000),
-        repeated("? ", 500000),
-        repeated("&a ", 300000),
-        repeated("!", 1000000),
-        repeated("\"", 1000001),
-        repeated("a b", 500000),
-        repeated("a: b: ", 200000),
-        repeated("\n", 2000000),
-        repeated("'", 1000001),
-        "a: |\n" + repeated("  x\n", 400000),
-        "{" + repeated("a,", 400000),
-        repeated("*a ", 300000),
-        repeated("%TAG ! a\n", 100000),
-        repeated("---\n", 300000),
-        "a = " + repeated("1", 1000000),
-        "a = \"" + repeated("\\u0041", 200000) + "\"",
-        "a = [" + repeated("1,", 600000) + "]",
-        repeated("[[a]]\n", 200000),
+        repeated("a: 1\n", 100000),
+        repeated("- a\n", 125000),
+        repeated("[],", 125000),
+        repeated("? ", 125000),
+        repeated("&a ", 75000),
+        repeated("!", 250000),
+        repeated("\"", 250001),
+        repeated("a b", 125000),
+        repeated("a: b: ", 50000),
+        repeated("\n", 500000),
+        repeated("'", 250001),
+        "a: |\n" + repeated("  x\n", 100000),
+        "{" + repeated("a,", 100000),
+        repeated("*a ", 75000),
+        repeated("%TAG ! a\n", 25000),
+        repeated("---\n", 75000),
+        "a = " + repeated("1", 250000),
+        "a = \"" + repeated("\\u0041", 50000) + "\"",
+        "a = [" + repeated("1,", 150000) + "]",
+        repeated("[[a]]\n", 50000),
         repeated("[a]\nb=1\n", 1000),
-        "a = '''" + repeated("'\n", 500000),
-        repeated("{", 1000000),
-        repeated("a.b=1\n", 200000),
-        repeated("\xff", 100000),
-        repeated("a\t", 500000),
-        repeated("- ? ", 200000),
+        "a = '''" + repeated("'\n", 125000),
+        repeated("{", 250000),
+        repeated("a.b=1\n", 50000),
+        repeated("\xff", 25000),
+        repeated("a\t", 125000),
+        repeated("- ? ", 50000),
     };
     for (const std::string& text : texts)
         for (const char* path : {"r.yaml", "r.toml"}) {
-            const auto start = std::chrono::steady_clock::now();
+            const std::clock_t start = std::clock();
             EXPECT_NE(error_of(text, path), "no error");
-            const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-            EXPECT_LT(seconds.count(), 20) << path << " " << text.substr(0, 20);
+            EXPECT_LT(double(std::clock() - start) / CLOCKS_PER_SEC, 20) << path << " " << text.substr(0, 20);
         }
 }
 
