@@ -94,7 +94,7 @@ class GtaWork final : public TensorWork {
                 int64_t piece = count;
                 for (size_t m = 0; m < last_equal_.size(); ++m)
                     for (int64_t cut : {last_equal_[m].low, last_equal_[m].high})
-                        if (cut >= first && cut + 1 - first < piece) piece = cut + 1 - first;
+                        if (cut >= first && cut - first < piece - 1) piece = cut - first + 1;
                 add_counts(counts, fold_piece(window, first, piece, scratch, out));
                 first += piece;
                 count -= piece;

@@ -117,9 +117,8 @@ class SceWork final : public TensorWork {
     /// Cuts a piece where the last kept tie lies.
     template <class Body>
     void each_side(int64_t first, int64_t count, const Body& body) const {
-        int64_t cut = kept_.last_equal >= first && kept_.last_equal + 1 < first + count
-                          ? kept_.last_equal + 1 - first
-                          : count;
+        bool inside = kept_.last_equal >= first && kept_.last_equal < first + count - 1;
+        int64_t cut = inside ? kept_.last_equal - first + 1 : count;
         body(first, cut);
         if (cut < count) body(first + cut, count - cut);
     }

@@ -1,0 +1,268 @@
+#include "src/run/merge_job.h"
+
+#include <chrono>
+#include <exception>
+#include <fstream>
+#include <memory>
+#include <optional>
+
+#include "src/base/bytes.h"
+#include "src/base/error.h"
+#include "src/base/files.h"
+#include "src/base/log.h"
+#include "src/checkpoint/layout.h"
+#include "src/checkpoint/output_config.h"
+#include "src/checkpoint/output_folder.h"
+#include "src/plan/plan.h"
+#include "src/recipe/recipe.h"
+#include "src/recipe/resolve.h"
+#include "src/run/fingerprint.h"
+#include "src/run/merger.h"
+#include "src/run/output_state.h"
+#include "src/run/progress.h"
+#include "src/run/report.h"
+#include "src/run/resources.h"
+
+#ifndef AMALGAM_VERSION
+#define AMALGAM_VERSION "development"
+#endif
+
+namespace amalgam {
+
+namespace {
+
+/// Changes whenever the same inputs could give other bytes: outputs of former writers are then not gone on with.
+constexpr const char* writer_version = "1";
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Runs `body` on this rank and then has all ranks go on or all throw. Collective.
+template <class Body>
+void together(Communicator& world, const Body& body) {
+    std::string error;
+    try {
+        body();
+    } catch (const std::exception& caught) {
+        error = caught.what();
+        if (error.empty()) error = "failed without a message";
+    }
+    world.agree(error);
+}
+
+struct Job {
+    Recipe recipe;
+    Merge merge;
+    OutputLayout layout;
+};
+
+Job read_job(Files& files, const MergeOptions& options) {
+    Job job;
+    job.recipe = read_recipe(files, options.recipe, {options.set, options.allow_unknown});
+    job.merge = resolve(files, job.recipe, {options.skip_on_mismatch, options.take_integers});
+    std::vector<OutputTensor> tensors;
+    for (const TensorTask& task : job.merge.tasks) tensors.push_back({task.name, task.dtype, task.shape});
+    job.layout = layout_output(tensors, options.shard_size);
+    return job;
+}
+
+/// Rank 0 reads recipe, headers and configs; the others are given what it read, and need no file system for it.
+Job open_job(Communicator& world, const MergeOptions& options) {
+    Job job;
+    std::string recording;
+    together(world, [&] {
+        if (world.rank() != 0) return;
+        std::unique_ptr<Files> disk = disk_files();
+        RecordingFiles files(*disk);
+        job = read_job(files, options);
+        if (world.size() > 1) recording = files.recording();
+    });
+    if (world.size() == 1) return job;
+    world.broadcast(recording, 0);
+    together(world, [&] {
+        if (world.rank() == 0) return;
+        std::unique_ptr<Files> files = replay_files(recording);
+        job = read_job(*files, options);
+    });
+    return job;
+}
+
+void add_field_text(std::string& text, const FieldValues& values) {
+    text.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+}
+
+/// Everything that decides the output's bytes.
+std::string key_of(const Job& job) {
+    std::vector<std::string> parts = {writer_version, std::string(job.merge.method->name),
+                                      job.merge.compat == Compat::paper ? "paper" : "mergekit",
+                                      std::to_string(job.merge.seed)};
+    std::string tasks;
+    for (const TensorTask& task : job.merge.tasks) {
+        tasks += fmt::format("{} {} {} {}:", task.name, info(task.dtype).name, shape_text(task.shape), int(task.kind));
+        add_field_text(tasks, task.global);
+        for (const TaskInput* input : all_inputs(task)) {
+            tasks += fmt::format("{} {} {} {};", input->model, input->position, input->tensor.file, input->tensor.begin);
+            add_field_text(tasks, input->fields);
+        }
+    }
+    parts.push_back(std::move(tasks));
+    for (const OutputLayout::File& file : job.layout.files) parts.push_back(file.name + file.header);
+    for (const MergeModel& model : job.merge.models) {
+        parts.push_back(model.checkpoint.config);
+        for (const CheckpointFile& file : model.checkpoint.files)
+            parts.push_back(fingerprint(file.path, file.header_hash).text());
+    }
+    return job_key(parts);
+}
+
+void write_texts(const std::string& folder, const Job& job, const MergeOptions& options) {
+    std::vector<std::string> configs;
+    for (const MergeModel& model : job.merge.models) configs.push_back(model.checkpoint.config);
+    ConfigChanges changes;
+    changes.dtype = job.merge.config_dtype;
+    changes.layer_sources = job.merge.layer_sources;
+    const Checkpoint& donor = job.merge.models[size_t(job.merge.config_donor)].checkpoint;
+    changes.donor = vocabulary_tensors(donor.tensors);
+    changes.written = vocabulary_tensors(job.merge.tasks);
+    OutputConfig config = output_config(configs, job.merge.config_donor, changes);
+    for (const std::string& warning : config.warnings) log_warning("{}", warning);
+
+    const Checkpoint& tokens = job.merge.models[size_t(job.merge.tokenizer_donor)].checkpoint;
+    copy_companion_files(tokens.path, folder);
+    if (!config.text.empty()) write_output_text(folder, {"config.json", config.text});
+    if (!job.layout.index.empty()) write_output_text(folder, {index_file_name, job.layout.index});
+    write_output_text(folder, {recipe_file_name(job.recipe.yaml), job.recipe.text});
+    write_output_text(folder, {"README.md", model_card(merge_card(job.merge, job.recipe, options, AMALGAM_VERSION))});
+    sync_folder(folder);
+}
+
+/// Memory and threads that are nobody else's on this node.
+MergerSettings choose_settings(Communicator& world, const Job& job, const MergeOptions& options) {
+    MergerSettings settings;
+    settings.memory = options.memory ? options.memory : free_memory() / 2 / uint64_t(world.node_size());
+    constexpr uint64_t least = uint64_t(1) << 20;
+    check(settings.memory >= least, "--memory {} is too little to work with; give at least {}", settings.memory, least);
+    settings.work.method = job.merge.method;
+    settings.work.compat = job.merge.compat;
+    settings.work.seed = job.merge.seed;
+    settings.work.threads =
+        options.threads > 0 ? options.threads : std::max(1, usable_cores() / std::max(1, world.node_size()));
+    int64_t inputs = 1;
+    for (const TensorTask& task : job.merge.tasks) inputs = std::max<int64_t>(inputs, int64_t(task.inputs.size()) + 2);
+    settings.block = options.block > 0 ? (options.block + 255) / 256 * 256 : cache_block(inputs, 2);
+    int64_t sample = 65536;
+    while (sample > 1024 && uint64_t(sample) * 8 * uint64_t(inputs) * 2 > settings.memory / 8) sample /= 2;
+    settings.work.sample_keys = sample;
+    return settings;
+}
+
+void write_report(const std::string& path, const std::string& text) {
+    std::ofstream file(path, std::ios::binary | std::ios::trunc);
+    file << text;
+    file.flush();
+    check(bool(file), "{}: cannot write the report ({}); the merge itself is complete", path, errno_text(errno));
+}
+
+/// An early look whether the report can be written, before hours of work.
+void check_report(const std::string& path) {
+    if (path.empty()) return;
+    std::ofstream file(path, std::ios::binary | std::ios::app);
+    check(bool(file), "--report {}: cannot be written ({})", path, errno_text(errno));
+}
+
+std::vector<std::string> input_paths(const Merge& merge) {
+    std::vector<std::string> paths;
+    for (const MergeModel& model : merge.models) paths.push_back(model.checkpoint.path);
+    return paths;
+}
+
+}  // namespace
+
+void run_merge(Communicator& world, const MergeOptions& options) {
+    const auto start = Clock::now();
+    const bool first = world.rank() == 0;
+    raise_file_limit();
+    Job job = open_job(world, options);
+    if (first)
+        for (const auto* list : {&job.recipe.warnings, &job.merge.warnings})
+            for (const std::string& warning : *list) log_warning("{}", warning);
+
+    std::unique_ptr<OutputFolder> folder;
+    std::string building;
+    together(world, [&] {
+        if (!first) return;
+        check_report(options.report);
+        folder = OutputFolder::open(options.out, key_of(job), input_paths(job.merge), options.force);
+        if (folder->state() == OutputState::finished) return;
+        building = folder->building();
+        OutputFiles::create(building, job.layout);
+    });
+    world.broadcast(building, 0);
+    if (building.empty()) {
+        if (first) log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do", options.out);
+        return;
+    }
+
+    MergerSettings settings;
+    JournalContents finished;
+    std::unique_ptr<Journal> journal;
+    std::unique_ptr<InputFiles> inputs;
+    together(world, [&] {
+        settings = choose_settings(world, job, options);
+        finished = read_journals(building);
+        inputs = std::make_unique<InputFiles>(job.merge, options.read);
+    });
+    together(world, [&] { journal = std::make_unique<Journal>(building, world.rank()); });
+    RunFacts facts;
+    facts.version = AMALGAM_VERSION;
+    facts.ranks = world.size();
+    facts.threads = settings.work.threads;
+    facts.memory = settings.memory;
+    facts.open_seconds = seconds_since(start);
+
+    ShardPlan plan(job.merge.tasks, job.layout, world.size());
+    uint64_t traffic = 0;
+    for (size_t task = 0; task < job.merge.tasks.size(); ++task) traffic += plan.traffic(int64_t(task));
+    const auto ranks = uint64_t(world.size());
+    ProgressOptions shown;
+    shown.title = std::string(job.merge.method->name);
+    shown.total = traffic;
+    shown.quiet = options.quiet || !first;
+    shown.whole = [traffic, ranks](uint64_t own) { return std::min(own * ranks, traffic); };
+    Progress progress(shown);
+    settings.progress = [&](uint64_t bytes) { progress.add(bytes); };
+
+    OutputFiles outputs(building, job.layout);
+    Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);
+    MergeTotals totals = merger.run();
+    const auto synced = Clock::now();
+    outputs.sync();
+    journal->flush();
+    world.barrier();
+    facts.sync_seconds = seconds_since(synced);
+    progress.finish();
+
+    facts.peak_memory = world.all_reduce_max(peak_memory());
+    facts.slowest_statistics = double(world.all_reduce_max(uint64_t(totals.statistics_seconds * 1e6))) / 1e6;
+    facts.slowest_fold = double(world.all_reduce_max(uint64_t(totals.fold_seconds * 1e6))) / 1e6;
+    MergeTotals all;
+    for (const std::string& part : world.gather(pack_totals(totals), 0)) add_packed_totals(all, part);
+
+    together(world, [&] {
+        if (!first) return;
+        for (const std::string& line : nonfinite_lines(job.merge, all, 10)) log_warning("{}", line);
+        check(!options.fail_on_nonfinite || (all.nonfinite_inputs.empty() && all.nonfinite_output == 0),
+              "NaN or infinite elements in {} input tensors, {} in the result, and --fail-on-nonfinite is given: nothing "
+              "is published",
+              all.nonfinite_inputs.size(), all.nonfinite_output);
+        write_texts(building, job, options);
+        journal.reset();
+        folder->publish();
+        facts.total_seconds = seconds_since(start);
+        if (!options.report.empty())
+            write_report(options.report, report_text(job.merge, job.recipe, job.layout, all, facts));
+        if (!options.quiet) fmt::print("{}\n", summary_text(job.merge, job.layout, all, facts, options.out));
+    });
+}
+
+}  // namespace amalgam

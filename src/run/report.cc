@@ -1,0 +1,228 @@
+#include "src/run/report.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "src/base/bytes.h"
+#include "src/run/progress.h"
+
+namespace amalgam {
+
+namespace {
+
+template <class T>
+void put(std::string& bytes, const T& value) {
+    bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+template <class T>
+T take(const std::string& bytes, size_t& at) {
+    T value;
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    at += sizeof value;
+    return value;
+}
+
+/// Hash of a tensor's bytes: XXH64 over the digests of its blocks in order; the same for any ranks and shards.
+std::string tensor_hash(std::span<const FinishedBlock> blocks) {
+    std::vector<uint64_t> digests;
+    for (const FinishedBlock& block : blocks) digests.push_back(block.digest);
+    return fmt::format("{:016x}", XXH64(digests.data(), digests.size() * sizeof(uint64_t), 0));
+}
+
+std::string number_text(double value, FieldKind kind) {
+    if (kind == FieldKind::boolean) return value != 0 ? "true" : "false";
+    return fmt::format("{}", value);
+}
+
+/// "weight 0.5, density 0.2": fields of one scope that were resolved the same for every tensor, "varies" for others.
+template <class Values>
+std::string settings_text(const MethodInfo& method, Scope scope, const Values& values_of) {
+    std::string text;
+    for (size_t f = 0; f < method.fields.size(); ++f) {
+        const Field& field = method.fields[f];
+        if (field.scope != scope) continue;
+        double low = INFINITY, high = -INFINITY;
+        values_of([&](const FieldValues& values) {
+            low = std::min(low, values[f]);
+            high = std::max(high, values[f]);
+        });
+        if (!(low <= high)) continue;
+        if (!text.empty()) text += ", ";
+        text += low == high ? fmt::format("{} {}", field.name, number_text(low, field.kind))
+                            : fmt::format("{} {} to {}", field.name, number_text(low, field.kind),
+                                          number_text(high, field.kind));
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string pack_totals(const MergeTotals& totals) {
+    std::string bytes;
+    for (uint64_t value : {totals.bytes_read, totals.bytes_written, totals.bytes_resumed, uint64_t(totals.saturated),
+                           uint64_t(totals.nonfinite_output), uint64_t(totals.emptied_inputs)})
+        put(bytes, value);
+    put(bytes, uint64_t(totals.nonfinite_inputs.size()));
+    for (const auto& [place, count] : totals.nonfinite_inputs) {
+        put(bytes, place.first);
+        put(bytes, int64_t(place.second));
+        put(bytes, count);
+    }
+    put(bytes, uint64_t(totals.digests.size()));
+    bytes.append(reinterpret_cast<const char*>(totals.digests.data()), totals.digests.size() * sizeof(FinishedBlock));
+    return bytes;
+}
+
+void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
+    size_t at = 0;
+    sum.bytes_read += take<uint64_t>(bytes, at);
+    sum.bytes_written += take<uint64_t>(bytes, at);
+    sum.bytes_resumed += take<uint64_t>(bytes, at);
+    sum.saturated += int64_t(take<uint64_t>(bytes, at));
+    sum.nonfinite_output += int64_t(take<uint64_t>(bytes, at));
+    sum.emptied_inputs += int64_t(take<uint64_t>(bytes, at));
+    for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) {
+        int64_t task = take<int64_t>(bytes, at), model = take<int64_t>(bytes, at);
+        sum.nonfinite_inputs[{task, int(model)}] += take<int64_t>(bytes, at);
+    }
+    for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) sum.digests.push_back(take<FinishedBlock>(bytes, at));
+}
+
+std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
+                        const RunFacts& facts) {
+    nlohmann::ordered_json json;
+    json["amalgam"] = facts.version;
+    json["method"] = merge.method->name;
+    json["compat"] = merge.compat == Compat::paper ? "paper" : "mergekit";
+    json["seed"] = merge.seed;
+    json["recipe_path"] = recipe.path;
+    json["recipe"] = recipe.text;
+    for (const MergeModel& model : merge.models)
+        json["models"].push_back({{"reference", model.reference}, {"path", model.checkpoint.path}});
+    json["ranks"] = facts.ranks;
+    json["threads_per_rank"] = facts.threads;
+    json["memory_budget"] = facts.memory;
+    json["peak_memory"] = facts.peak_memory;
+    json["bytes_read"] = totals.bytes_read;
+    json["bytes_written"] = totals.bytes_written;
+    json["bytes_resumed"] = totals.bytes_resumed;
+    json["output_bytes"] = layout.file_bytes;
+    json["seconds"] = {{"total", facts.total_seconds},
+                       {"open", facts.open_seconds},
+                       {"statistics", facts.slowest_statistics},
+                       {"fold", facts.slowest_fold},
+                       {"sync", facts.sync_seconds}};
+    json["read_gigabytes_per_second"] =
+        double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.slowest_statistics + facts.slowest_fold);
+    json["saturated_elements"] = totals.saturated;
+    json["emptied_task_vectors"] = totals.emptied_inputs;
+    json["nonfinite"]["output_elements"] = totals.nonfinite_output;
+    json["nonfinite"]["inputs"] = nlohmann::ordered_json::array();
+    for (const auto& [place, count] : totals.nonfinite_inputs)
+        json["nonfinite"]["inputs"].push_back({{"tensor", merge.tasks[size_t(place.first)].name},
+                                               {"model", merge.models[size_t(place.second)].reference},
+                                               {"elements", count}});
+    json["warnings"] = merge.warnings;
+
+    std::vector<FinishedBlock> digests = totals.digests;
+    std::sort(digests.begin(), digests.end(), [](const FinishedBlock& a, const FinishedBlock& b) {
+        return std::pair(a.task, a.block) < std::pair(b.task, b.block);
+    });
+    size_t at = 0;
+    for (size_t t = 0; t < merge.tasks.size(); ++t) {
+        const TensorTask& task = merge.tasks[t];
+        size_t end = at;
+        while (end < digests.size() && digests[end].task == int64_t(t)) ++end;
+        nlohmann::ordered_json entry = {{"name", task.name},
+                                        {"dtype", info(task.dtype).name},
+                                        {"shape", task.shape},
+                                        {"bytes", task.bytes()},
+                                        {"file", layout.files[size_t(layout.places[t].file)].name},
+                                        {"hash", tensor_hash(std::span(digests).subspan(at, end - at))}};
+        json["tensors"].push_back(std::move(entry));
+        at = end;
+    }
+    return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines) {
+    std::vector<std::string> result;
+    for (const auto& [place, count] : totals.nonfinite_inputs) {
+        if (result.size() == lines) {
+            result.push_back(fmt::format("and {} more", totals.nonfinite_inputs.size() - lines));
+            break;
+        }
+        result.push_back(fmt::format("{} of {}: {} element{} NaN or infinite", merge.tasks[size_t(place.first)].name,
+                                     merge.models[size_t(place.second)].reference, count, count == 1 ? " is" : "s are"));
+    }
+    return result;
+}
+
+std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals, const RunFacts& facts,
+                         const std::string& out) {
+    int64_t parameters = 0;
+    for (const TensorTask& task : merge.tasks) parameters += task.elements();
+    std::string text =
+        fmt::format("{}: {} models -> {}: {} tensors, {:.4g} M parameters, {} in {} file{}\n", merge.method->name,
+                    merge.models.size(), out, merge.tasks.size(), double(parameters) / 1e6, bytes_text(layout.file_bytes),
+                    layout.files.size(), layout.files.size() == 1 ? "" : "s");
+    text += fmt::format("{} read, {} written in {:.2f} s ({:.3g} GB/s read) by {} rank{} x {} thread{}, at most {} of memory each",
+                        bytes_text(totals.bytes_read), bytes_text(totals.bytes_written), facts.total_seconds,
+                        double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.total_seconds), facts.ranks,
+                        facts.ranks == 1 ? "" : "s", facts.threads, facts.threads == 1 ? "" : "s",
+                        bytes_text(facts.peak_memory));
+    if (totals.bytes_resumed > 0) text += fmt::format("\n{} were there from a former start", bytes_text(totals.bytes_resumed));
+    if (totals.saturated > 0)
+        text += fmt::format("\n{} elements were cut to the largest number of their 8-bit dtype", totals.saturated);
+    if (totals.emptied_inputs > 0)
+        text += fmt::format("\n{} task vector{} of small tensors lost every element: int(density x n) is 0",
+                            totals.emptied_inputs, totals.emptied_inputs == 1 ? "" : "s");
+    if (totals.nonfinite_output > 0) text += fmt::format("\n{} elements of the result are NaN or infinite", totals.nonfinite_output);
+    return text;
+}
+
+ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options,
+                     const std::string& version) {
+    ModelCard card;
+    std::string out = options.out;
+    while (out.size() > 1 && out.back() == '/') out.pop_back();
+    card.name = out.substr(out.rfind('/') + 1);
+    card.method = merge.method->name;
+    card.summary = merge.method->summary;
+    card.base_model = recipe.base_model.value_or("");
+    auto add_model = [&](const std::string& reference, int position, bool by_position) {
+        std::string settings = settings_text(*merge.method, Scope::per_model, [&](const auto& take_values) {
+            for (const TensorTask& task : merge.tasks)
+                for (const TaskInput& input : task.inputs)
+                    if (task.kind == TaskKind::merge && by_position && input.position == position)
+                        take_values(input.fields);
+        });
+        card.models.push_back({reference, settings});
+    };
+    for (size_t i = 0; i < recipe.models.size(); ++i)
+        if (recipe.models[i].model != card.base_model) add_model(recipe.models[i].model, int(i), true);
+    if (recipe.models.empty())
+        for (const MergeModel& model : merge.models)
+            if (model.reference != card.base_model) add_model(model.reference, 0, false);
+    card.settings = settings_text(*merge.method, Scope::global, [&](const auto& take_values) {
+        for (const TensorTask& task : merge.tasks)
+            if (task.kind == TaskKind::merge) take_values(task.global);
+    });
+    int64_t parameters = 0;
+    for (const TensorTask& task : merge.tasks) parameters += task.elements();
+    card.size = fmt::format("{} tensors, {} parameters{}", merge.tasks.size(), parameters,
+                            merge.config_dtype ? fmt::format(", {}", info(*merge.config_dtype).config_name) : "");
+    card.recipe = recipe.text;
+    card.yaml = recipe.yaml;
+    card.command = options.command;
+    card.version = version;
+    card.notes = merge.warnings;
+    return card;
+}
+
+}  // namespace amalgam

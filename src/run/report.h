@@ -1,0 +1,38 @@
+// What a merge tells afterwards: a JSON report, a summary for a person, a model card.
+#pragma once
+#include <string>
+
+#include "src/checkpoint/layout.h"
+#include "src/checkpoint/output_folder.h"
+#include "src/recipe/resolve.h"
+#include "src/run/merge_job.h"
+#include "src/run/merger.h"
+
+namespace amalgam {
+
+/// Beside the totals of all ranks.
+struct RunFacts {
+    int ranks = 1, threads = 1;
+    uint64_t memory = 0, peak_memory = 0;  ///< budget, and largest resident set of any rank
+    double open_seconds = 0, sync_seconds = 0, total_seconds = 0;
+    double slowest_statistics = 0, slowest_fold = 0;  ///< of any rank
+    std::string version;
+};
+
+/// Totals as bytes, to be sent to rank 0 and added there.
+std::string pack_totals(const MergeTotals& totals);
+void add_packed_totals(MergeTotals& sum, const std::string& bytes);
+
+/// JSON text. `totals` are those of all ranks, with the digests of every block.
+std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
+                        const RunFacts& facts);
+/// A few lines for a person.
+std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals, const RunFacts& facts,
+                         const std::string& out);
+/// Tensors with NaN or infinity in an input, a line each, at most `lines`.
+std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines);
+
+ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options,
+                     const std::string& version);
+
+}  // namespace amalgam
