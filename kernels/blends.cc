@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/elementary.h"
@@ -12,12 +13,18 @@ namespace {
 double norm(const Gram& gram, int64_t i) { return std::sqrt(std::max(gram(i, i), 0.)); }
 double clamp_cosine(double c) { return c < -1 ? -1. : c > 1 ? 1. : c; }
 
-/// Squared length of a combination of the vectors behind a Gram matrix.
+/// Squared length of a combination of the vectors behind a Gram matrix. Where the terms cancel, what is left of them
+/// may be their rounding alone: that is 0, and no direction.
 double squared_length(const Gram& gram, const std::vector<double>& a) {
-    double total = 0;
+    constexpr double noise = 64 * std::numeric_limits<double>::epsilon();
+    double total = 0, sizes = 0;
     for (size_t i = 0; i < a.size(); ++i)
-        for (size_t j = 0; j < a.size(); ++j) total += a[i] * a[j] * gram(int64_t(i), int64_t(j));
-    return std::max(total, 0.);
+        for (size_t j = 0; j < a.size(); ++j) {
+            double term = a[i] * a[j] * gram(int64_t(i), int64_t(j));
+            total += term;
+            sizes += std::fabs(term);
+        }
+    return total > noise * sizes ? total : 0.;
 }
 /// Dot product of vector i with a combination.
 double dot(const Gram& gram, int64_t i, const std::vector<double>& a) {
@@ -42,7 +49,9 @@ std::vector<double> nuslerp(const Gram& gram, double first_weight, double second
     double cosine =
         clamp_cosine(gram(0, 1) / (std::max(norm(gram, 0), 1e-7) * std::max(norm(gram, 1), 1e-7)));
     double angle = exact_acos(cosine), sine = exact_sin(angle);
-    if (std::fabs(sine) < 1e-8) return {1 - t, t};
+    // The cosine of exact opposites is -1 but for its rounding, which the angle turns into 1e-8 and the quotients into
+    // factors of 10^8 that cancel.
+    if (std::fabs(sine) < 1e-8 || cosine < -1 + 1e-14) return {1 - t, t};
     // t may lie outside [0, 1] if a weight is negative; sin is odd, and its argument stays within two turns.
     auto sin_any = [](double x) {
         constexpr double pi = 3.14159265358979311600;
@@ -109,7 +118,7 @@ std::vector<double> karcher(const Gram& gram, int max_iter, double tol) {
     const double alpha = 1 / double(live);
     for (size_t i = 0; i < n; ++i) point[i] = length[i] > tol ? alpha / length[i] : 0;
     double point_length = std::sqrt(squared_length(gram, point));
-    if (point_length < tol) {
+    if (point_length <= tol) {
         size_t first = size_t(std::find_if(length.begin(), length.end(), [&](double l) { return l > tol; }) -
                               length.begin());
         std::fill(point.begin(), point.end(), 0.);
@@ -126,14 +135,14 @@ std::vector<double> karcher(const Gram& gram, int max_iter, double tol) {
             double angle = exact_acos(cosine);
             if (angle < tol) continue;
             double sine = exact_sin(angle);
-            if (sine == 0) continue;
+            if (sine < 1e-7) continue;  // from the antipode every direction leads here, and none is sure
             double factor = alpha * angle / sine;
             step[i] += factor / length[i];
             along += factor * cosine;
         }
         for (size_t i = 0; i < n; ++i) step[i] -= along * point[i];
         double step_length = std::sqrt(squared_length(gram, step));
-        if (step_length < tol) break;
+        if (step_length <= tol) break;
         constexpr double pi = 3.14159265358979311600;
         double angle = std::fmod(step_length, 2 * pi);
         double cosine = angle <= pi ? exact_cos(angle) : exact_cos(2 * pi - angle);
