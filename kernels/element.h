@@ -43,10 +43,18 @@ constexpr BitsOf<T> infinity_bits = sizeof(T) == 4 ? BitsOf<T>(0x7f800000u) : Bi
 template <class T>
 constexpr BitsOf<T> canonical_nan_bits = sizeof(T) == 4 ? BitsOf<T>(0x7fc00000u) : BitsOf<T>(0x7ff8000000000000ull);
 
-/// Order of magnitudes (design 3): bits of |value| as an integer.
+/// Bits of |value| as an integer.
 template <class T>
 AMALGAM_BODY BitsOf<T> magnitude_bits(T value) {
     return bits_of(value) & ~sign_mask<T>;
+}
+
+/// Order of magnitudes (design 3): bits of |value|, and one key above infinity for every NaN: which payload a NaN has
+/// after a subtraction differs between processors.
+template <class T>
+AMALGAM_BODY BitsOf<T> order_key(T value) {
+    const BitsOf<T> bits = magnitude_bits(value);
+    return bits < infinity_bits<T> + 1 ? bits : infinity_bits<T> + 1;
 }
 
 template <class T>

@@ -65,17 +65,17 @@ struct KeyPass {
             }
             AMALGAM_LANES
             for (int i = 0; i < N; ++i)
-                key[i] = magnitude_bits(static_cast<float>(spread[i] / arguments.input_count));
+                key[i] = order_key(static_cast<float>(spread[i] / arguments.input_count));
         } else {
             T value[N];
             load_pack<N>(arguments.inputs[input], at, valid, value);
             if constexpr (kind == KeyKind::distance) {
                 AMALGAM_LANES
-                for (int i = 0; i < N; ++i) key[i] = magnitude_bits(T(value[i] - start[i]));
+                for (int i = 0; i < N; ++i) key[i] = order_key(T(value[i] - start[i]));
             } else {
                 for (int i = 0; i < N; ++i) {
                     float factor = i < valid ? arguments.factors[at + i] : 0.f;
-                    key[i] = magnitude_bits(static_cast<float>(value[i] - start[i]) * factor);
+                    key[i] = order_key(static_cast<float>(value[i] - start[i]) * factor);
                 }
             }
         }
@@ -126,10 +126,10 @@ struct KeyPass {
     template <int N>
     AMALGAM_BODY void collect(const KeyStream& stream, const Bits* key, int valid) const {
         const Bits low = static_cast<Bits>(stream.window.low);
-        const Bits span = static_cast<Bits>(stream.window.high - stream.window.low);
+        const Bits span = static_cast<Bits>(stream.window.high - 1 - stream.window.low);  // so that "all keys" fits
         alignas(8) uint8_t inside[N];
         AMALGAM_LANES
-        for (int i = 0; i < N; ++i) inside[i] = Bits(key[i] - low) < span;
+        for (int i = 0; i < N; ++i) inside[i] = Bits(key[i] - low) <= span;
         // Few are inside: look at eight flags at a time.
         for (int group = 0; group < valid; group += 8) {
             uint64_t flags;

@@ -68,14 +68,17 @@ struct ScePass {
     template <int N>
     AMALGAM_BODY void run() {
         const KeyPass<KeyKind::variance, T> pass{arguments.key};
+        BitsOf<T> peak[N] = {};
         for (int64_t at = 0; at < arguments.key.count; at += N) {
             int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
             T start[N], value[N], total[N] = {}, mass[N] = {}, weight[N] = {};
             uint32_t key[N];
             load_pack<N>(arguments.key.base, at, valid, start);
+            raise_peak<N>(start, peak);
             pass.template keys<N>(0, at, valid, start, key);
             for (int m = 0; m < arguments.key.input_count; ++m) {
                 load_pack<N>(arguments.key.inputs[m], at, valid, value);
+                raise_peak<N>(value, peak);
                 AMALGAM_LANES
                 for (int i = 0; i < N; ++i) total[i] += key[i] >= arguments.low ? T(value[i] - start[i]) : T(0);
             }
@@ -99,6 +102,23 @@ struct ScePass {
             }
             finish_pack<N>(at, valid, result);
         }
+        counts.nonfinite_input = has_nonfinite<N>(peak);
+    }
+
+    /// Largest magnitudes seen, lane by lane.
+    template <int N>
+    static AMALGAM_BODY void raise_peak(const T* value, BitsOf<T>* peak) {
+        AMALGAM_LANES
+        for (int i = 0; i < N; ++i) {
+            BitsOf<T> magnitude = magnitude_bits(value[i]);
+            peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+        }
+    }
+    template <int N>
+    static AMALGAM_BODY bool has_nonfinite(const BitsOf<T>* peak) {
+        BitsOf<T> highest = 0;
+        for (int i = 0; i < N; ++i) highest = peak[i] > highest ? peak[i] : highest;
+        return highest >= infinity_bits<T>;
     }
 
     template <int N>
@@ -123,18 +143,22 @@ struct FusionPass {
     AMALGAM_BODY void run() {
         const KeyPass<KeyKind::importance, T> pass{arguments.key};
         ScePass<T> writer{arguments};
+        BitsOf<T> peak[N] = {};
         for (int64_t at = 0; at < arguments.key.count; at += N) {
             int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
             T start[N], other[N];
             uint32_t key[N];
             load_pack<N>(arguments.key.base, at, valid, start);
             load_pack<N>(arguments.key.inputs[0], at, valid, other);
+            writer.template raise_peak<N>(start, peak);
+            writer.template raise_peak<N>(other, peak);
             pass.template keys<N>(0, at, valid, start, key);
             AMALGAM_LANES
             for (int i = 0; i < N; ++i) other[i] = key[i] >= arguments.low ? other[i] : start[i];
             writer.template finish_pack<N>(at, valid, other);
         }
         counts = writer.counts;
+        counts.nonfinite_input = writer.template has_nonfinite<N>(peak);
     }
 };
 

@@ -11,7 +11,7 @@ enum class Sparsifier : uint8_t { none, magnitude, random, factors };
 struct FoldModel {
     double scale = 1;   ///< factor of the task vector (or of the model)
     double weight = 1;  ///< what counts in a divisor
-    /// magnitude: keep elements whose magnitude bits are in [low, high).
+    /// magnitude: keep elements whose order_key() is in [low, high).
     uint64_t low = 0, high = ~uint64_t(0);
     /// random: where the draws stand, and 32 bits of the share that is kept.
     MaskAddress address;
@@ -30,7 +30,7 @@ AMALGAM_BODY void sparsify_pack(const FoldModel& model, int64_t first, int64_t a
         const Bits last = static_cast<Bits>(model.high - 1);  // inclusive, so that "no upper limit" fits
         AMALGAM_LANES
         for (int i = 0; i < N; ++i) {
-            Bits magnitude = magnitude_bits(delta[i]);
+            Bits magnitude = order_key(delta[i]);
             bool keep = (magnitude >= low) & (magnitude <= last);
             delta[i] = keep ? delta[i] : T(0);
         }
