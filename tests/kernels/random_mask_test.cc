@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cpu/passes.h"
 #include "tests/kernels/mask_reference.h"
 
 #if __has_include(<Random123/philox.h>)
@@ -141,6 +142,17 @@ TEST(Mask, EveryPartOfTheAddressCounts) {
     EXPECT_NE(draws({5, 6, 8}, 0), reference);
     EXPECT_NE(draws(address, 64), reference);
     EXPECT_NE(draws(address, int64_t(1) << 40), reference);
+}
+
+TEST(Mask, DrawsOfARange) {
+    const MaskAddress address{3, 4, 5};
+    for (int64_t first : {int64_t(0), int64_t(65536), (int64_t(1) << 50) + 8}) {
+        std::vector<uint32_t> words(512 / 2 + 1, 99);
+        cpu::draws(address, first, 512, words.data());
+        for (int64_t i = 0; i < 512; ++i)
+            ASSERT_EQ(words[size_t(i / 2)] >> (16 * (i % 2)) & 0xffff, test::draw_reference(address, first + i, false));
+        EXPECT_EQ(words.back(), 99u);
+    }
 }
 
 TEST(Mask, SharesAsThirtyTwoBits) {
