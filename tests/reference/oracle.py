@@ -26,7 +26,7 @@ class Input:
     values: np.ndarray  # float64, exact, with the tensor's shape
     position: int = 0  # in the recipe's list of models
     fields: dict = field(default_factory=dict)
-    band: tuple = None  # compat "paper": magnitudes (low, high) kept, both included; None: nothing is kept
+    band: tuple = None  # compat "paper": magnitudes (lowest kept, lowest outlier); None: nothing is kept
 
 
 @dataclass
@@ -92,12 +92,13 @@ def row_probabilities(d, density, epsilon, wide):
 
 
 def whole_model_band(deltas, density, gamma=0.0):
-    """compat "paper": (low, high) magnitude kept in all task vectors of a model together; None keeps nothing."""
+    """compat "paper": (lowest kept, lowest of the outliers) over all task vectors of a model; None: nothing."""
     magnitude = np.sort(np.abs(np.concatenate([d.reshape(-1) for d in deltas])))[::-1]
     n = magnitude.size
     kept, top = int(density * n), int(gamma * n)
     top += min(0, n - kept - top)
-    return (magnitude[top + kept - 1], magnitude[top] if top else np.inf) if kept else None
+    # an outlier is what equals the last of the largest, too
+    return (magnitude[top + kept - 1], magnitude[top - 1] if top else np.nan) if kept else None
 
 
 def sparsify(kind, d, model, context):
@@ -113,7 +114,7 @@ def sparsify(kind, d, model, context):
     elif context.paper:
         keep = np.zeros(d.shape, bool)
         if model.band:
-            keep = (np.abs(d) >= model.band[0]) & (np.abs(d) <= model.band[1])
+            keep = (np.abs(d) >= model.band[0]) & ~(np.abs(d) >= model.band[1])
     elif kind == "largest":
         keep = keep_largest(d, density, context.wide)
     else:
