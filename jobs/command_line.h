@@ -34,8 +34,8 @@ struct Positional {
     int most = 1;  ///< 0: any number
 };
 
-/// What a command was called with, checked against its description. All functions throw UsageError for values that do not
-/// fit, naming the option.
+/// What a command was called with, checked against its description. All functions throw UsageError for values that do
+/// not fit, naming the option.
 class Arguments {
   public:
     std::map<std::string, std::vector<std::string>, std::less<>> options;

@@ -1,5 +1,5 @@
-// Which elements of a task vector go up and which down, one bit each: 65,536 elements of hundreds of models are compared
-// pair by pair in words of 64.
+// Which elements of a task vector go up and which down, one bit each: elements of hundreds of models are compared pair
+// by pair in words of 64.
 #pragma once
 #include <cstdint>
 #include <vector>

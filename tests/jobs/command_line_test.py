@@ -2,6 +2,7 @@
 
 command_line_test.py AMALGAM MPIEXEC
 """
+
 import os
 import re
 import subprocess
@@ -28,10 +29,17 @@ for command in COMMANDS:
     program.expect(program.run("help", command).stdout == help_text.stdout, f"amalgam help {command}")
     program.expect(program.run(command, "-h").stdout == help_text.stdout, f"amalgam {command} -h")
     options = re.findall(r"^  (--[a-z-]+(?: [A-Z=]+)?)( +)(\w.*)$", help_text.stdout, re.M)
-    program.expect(options and len({len(name + blanks) for name, blanks, _ in options}) == 1, f"{command}: options are not aligned", help_text)
+    program.expect(
+        options and len({len(name + blanks) for name, blanks, _ in options}) == 1,
+        f"{command}: options are not aligned",
+        help_text,
+    )
     program.expect(max(map(len, help_text.stdout.splitlines())) <= 120, f"{command}: lines are too long", help_text)
 merge_help = program.run("help", "merge").stdout
-for option in ("memory threads read shard-size block set report force allow-unknown on-mismatch integers fail-on-nonfinite quiet device").split():
+for option in (
+    "memory threads read shard-size block set report force allow-unknown on-mismatch integers"
+    " fail-on-nonfinite quiet device"
+).split():
     program.expect(f"  --{option} " in merge_help, f"merge --help does not tell of --{option}")
 
 version = program.run("--version")
@@ -45,7 +53,9 @@ program.expect_error(2, "help", "inspekt", contains=['did you mean "inspect"?'])
 program.expect_error(2, "merge", contains=["RECIPE is missing", "amalgam merge --help"])
 program.expect_error(2, "merge", TIES, contains=["OUT is missing"])
 program.expect_error(2, "merge", "a", "b", "c", contains=['one word too many: "c"'])
-program.expect_error(2, "merge", "a", "b", "--memroy", "8GiB", contains=['no option --memroy (did you mean "--memory"?)'])
+program.expect_error(
+    2, "merge", "a", "b", "--memroy", "8GiB", contains=['no option --memroy (did you mean "--memory"?)']
+)
 program.expect_error(2, "merge", "a", "b", "--mem", "8GiB", contains=["no option --mem"])
 program.expect_error(2, "merge", "a", "b", "--memroy=8GiB", contains=['no option --memroy (did you mean "--memory"?)'])
 program.expect_error(2, "merge", "a", "b", "-m", contains=["no option -m"])
@@ -91,12 +101,18 @@ program.expect(result.returncode == 2 and len(spoken(result)) == 1, "misuse on t
 result = program.run("merge", "/no/such/recipe.yaml", "/tmp/never", launcher=mpiexec, env=environment)
 program.expect(result.returncode == 1 and len(spoken(result)) == 1, "a missing recipe on three ranks", result)
 result = program.run("inspect", ZOO + "/base", launcher=mpiexec, env=environment)
-program.expect(result.returncode == 0 and result.stdout == program.run("inspect", ZOO + "/base").stdout, "inspect on three ranks", result)
+program.expect(
+    result.returncode == 0 and result.stdout == program.run("inspect", ZOO + "/base").stdout,
+    "inspect on three ranks",
+    result,
+)
 
 # A reader that goes away, and a full disk
 reading, writing = os.pipe()
 os.close(reading)
-result = subprocess.run([program.path, "methods", "--markdown"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50)
+result = subprocess.run(
+    [program.path, "methods", "--markdown"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50
+)
 os.close(writing)
 program.expect(result.returncode == 0 and result.stderr == "", "a closed pipe", None)
 if os.path.exists("/dev/full"):
@@ -106,7 +122,20 @@ if os.path.exists("/dev/full"):
 
 # Synthesised models go through the other commands
 with tempfile.TemporaryDirectory() as folder:
-    small = ["synthesize", folder + "/small", "--experts", "2", "--hidden", "32", "--mlp", "48", "--layers", "2", "--vocabulary", "64"]
+    small = [
+        "synthesize",
+        folder + "/small",
+        "--experts",
+        "2",
+        "--hidden",
+        "32",
+        "--mlp",
+        "48",
+        "--layers",
+        "2",
+        "--vocabulary",
+        "64",
+    ]
     result = program.run(*small)
     program.expect(result.returncode == 0 and "3 models" in result.stdout, "synthesize", result)
     again = program.expect_error(1, *small, contains=["small/base"])

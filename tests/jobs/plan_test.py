@@ -2,6 +2,7 @@
 
 plan_test.py AMALGAM
 """
+
 import os
 import shutil
 import struct
@@ -25,7 +26,8 @@ def sparse_model(folder, tensors):
         count = 2
         for dimension in shape:
             count *= dimension
-        text += f'{"," if offset else ""}"{name}":{{"dtype":"BF16","shape":{shape},"data_offsets":[{offset},{offset + count}]}}'
+        comma = "," if offset else ""
+        text += f'{comma}"{name}":{{"dtype":"BF16","shape":{shape},"data_offsets":[{offset},{offset + count}]}}'
         offset += count
     header = (text + "}").encode()
     with open(os.path.join(folder, "model.safetensors"), "wb") as file:
@@ -40,28 +42,50 @@ def check_parity():
     for ranks in (1, 2, 5, 64):
         plan = program.json("plan", recipe, "--ranks", ranks, cwd=PARITY)
         program.expect(len(plan["ranks"]) == ranks, f"{ranks} ranks")
-        program.expect(plan["total"]["bytes_written"] == facts["bytes_written"], f"{ranks} ranks: written {plan['total']}")
+        program.expect(
+            plan["total"]["bytes_written"] == facts["bytes_written"], f"{ranks} ranks: written {plan['total']}"
+        )
         program.expect(plan["total"]["bytes_read"] >= facts["bytes_read"], f"{ranks} ranks: read {plan['total']}")
-        program.expect(plan["total"]["collectives"] == 0 and plan["total"]["bytes_read_again"] == 0, "an average needs no statistics")
-    program.expect(program.json("plan", recipe, cwd=PARITY)["total"]["bytes_read"] == facts["bytes_read"], "one rank reads everything once")
+        program.expect(
+            plan["total"]["collectives"] == 0 and plan["total"]["bytes_read_again"] == 0,
+            "an average needs no statistics",
+        )
+    program.expect(
+        program.json("plan", recipe, cwd=PARITY)["total"]["bytes_read"] == facts["bytes_read"],
+        "one rank reads everything once",
+    )
     text = program.run("plan", recipe, "--ranks", 3, "--machine", EXAMPLE, cwd=PARITY).stdout
-    program.expect(text.count("\n  0 ") == 1 and "\n  2 " in text and "\n  all " in text and "<- the bound" in text, "text for 3 ranks\n" + text)
+    program.expect(
+        text.count("\n  0 ") == 1 and "\n  2 " in text and "\n  all " in text and "<- the bound" in text,
+        "text for 3 ranks\n" + text,
+    )
     text = program.run("plan", recipe, "--ranks", 200, cwd=PARITY).stdout
-    program.expect("(least)" in text and "(most)" in text and len(text.splitlines()) < 12, "text for 200 ranks\n" + text)
+    program.expect(
+        "(least)" in text and "(most)" in text and len(text.splitlines()) < 12, "text for 200 ranks\n" + text
+    )
 
 
 def check_large(folder):
     """A base and two experts of 80 layers, 140 GB each, that nobody has."""
     shapes = {"model.embed_tokens.weight": [32000, 8192], "lm_head.weight": [32000, 8192], "model.norm.weight": [8192]}
     for layer in range(80):
-        for name, shape in {"self_attn.q_proj": [8192, 8192], "self_attn.k_proj": [1024, 8192], "self_attn.v_proj": [1024, 8192],
-                            "self_attn.o_proj": [8192, 8192], "mlp.up_proj": [28672, 8192], "mlp.gate_proj": [28672, 8192],
-                            "mlp.down_proj": [8192, 28672]}.items():
+        for name, shape in {
+            "self_attn.q_proj": [8192, 8192],
+            "self_attn.k_proj": [1024, 8192],
+            "self_attn.v_proj": [1024, 8192],
+            "self_attn.o_proj": [8192, 8192],
+            "mlp.up_proj": [28672, 8192],
+            "mlp.gate_proj": [28672, 8192],
+            "mlp.down_proj": [8192, 28672],
+        }.items():
             shapes[f"model.layers.{layer}.{name}.weight"] = shape
     size = [sparse_model(os.path.join(folder, name), shapes) for name in ("base", "a", "b")][0]
     recipe = os.path.join(folder, "ties.yaml")
     with open(recipe, "w") as file:
-        file.write("merge_method: ties\nbase_model: base\nparameters: {density: 0.2, weight: 1}\nmodels:\n  - model: a\n  - model: b\n")
+        file.write(
+            "merge_method: ties\nbase_model: base\nparameters: {density: 0.2, weight: 1}\n"
+            "models:\n  - model: a\n  - model: b\n"
+        )
     start = time.time()
     plan = program.json("plan", recipe, "--ranks", 4096, "--memory", "1GiB", "--machine", EXAMPLE)
     seconds = time.time() - start
@@ -69,13 +93,22 @@ def check_large(folder):
     total = plan["total"]
     program.expect(total["bytes_written"] == size, f"written {total['bytes_written']}, size {size}")
     # A rank computes at most a block more than it owns at each end.
-    program.expect(3 * size <= total["bytes_read"] <= 3 * size + 4096 * 2 * 3 * 2 * BLOCK, f"read {total['bytes_read']}")
+    program.expect(
+        3 * size <= total["bytes_read"] <= 3 * size + 4096 * 2 * 3 * 2 * BLOCK, f"read {total['bytes_read']}"
+    )
     program.expect(plan["imbalance"] < 1.01, f"imbalance {plan['imbalance']}")
-    program.expect(plan["statistics_first"] and total["shared_tensors"] > 4096 and total["collectives"] > total["shared_tensors"], "thresholds")
+    program.expect(
+        plan["statistics_first"] and total["shared_tensors"] > 4096 and total["collectives"] > total["shared_tensors"],
+        "thresholds",
+    )
     program.expect(max(rank["memory"] for rank in plan["ranks"]) <= 1 << 30, "memory")
     times = plan["times"]
-    program.expect(times["nodes"] == 1024 and abs(times["read"] - total["bytes_read"] / 320e9) < 0.05 * times["read"] and times["bound"] == "read",
-                   f"times {times}")
+    program.expect(
+        times["nodes"] == 1024
+        and abs(times["read"] - total["bytes_read"] / 320e9) < 0.05 * times["read"]
+        and times["bound"] == "read",
+        f"times {times}",
+    )
 
     alone = program.json("plan", recipe, "--ranks", 1, "--memory", "1GiB")["total"]
     program.expect(alone["bytes_read"] == 3 * size and alone["collectives"] == 0, f"one rank {alone}")
@@ -99,9 +132,14 @@ def check_large(folder):
 def check_machines(folder):
     recipe = os.path.join(PARITY, "recipes/linear.yaml")
     path = os.path.join(folder, "machine.toml")
-    for text, message in (("reed = 3\n", 'did you mean "read"?'), ("\nread = -1\n", "machine.toml:2: read: must be a number above 0"),
-                          ("read = 'fast'\n", "read"), ("ranks_per_node = 0\n", "ranks_per_node"), ("read = \n", "machine.toml:1"),
-                          ("name = 3\n", "name")):
+    for text, message in (
+        ("reed = 3\n", 'did you mean "read"?'),
+        ("\nread = -1\n", "machine.toml:2: read: must be a number above 0"),
+        ("read = 'fast'\n", "read"),
+        ("ranks_per_node = 0\n", "ranks_per_node"),
+        ("read = \n", "machine.toml:1"),
+        ("name = 3\n", "name"),
+    ):
         with open(path, "w") as file:
             file.write(text)
         program.expect_error(1, "plan", recipe, "--machine", path, cwd=PARITY, contains=[message])
@@ -110,8 +148,13 @@ def check_machines(folder):
         file.write("read = 1e-3\nwrite = 2e-3\n")
     times = program.json("plan", recipe, "--machine", path, cwd=PARITY)["times"]
     facts = program.json("inspect", recipe, cwd=PARITY)
-    program.expect(abs(times["read"] - facts["bytes_read"] / 1e6) < 1e-9 and abs(times["write"] - facts["bytes_written"] / 2e6) < 1e-9
-                   and times["memory"] == 0 and times["bound"] == "read", f"a slow disk: {times}")
+    program.expect(
+        abs(times["read"] - facts["bytes_read"] / 1e6) < 1e-9
+        and abs(times["write"] - facts["bytes_written"] / 2e6) < 1e-9
+        and times["memory"] == 0
+        and times["bound"] == "read",
+        f"a slow disk: {times}",
+    )
 
 
 check_parity()

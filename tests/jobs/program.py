@@ -1,4 +1,5 @@
 """Runs the program and collects what is not as it should be. Standard library only."""
+
 import json
 import os
 import struct
@@ -32,7 +33,10 @@ class Program:
         self.failures += 1
         print(f"FAILED: {what}")
         if result is not None:
-            print(f"  {' '.join(map(str, result.args[-8:]))}: {result.returncode}\n{result.stdout[-3000:]}{result.stderr[-2000:]}")
+            print(
+                f"  {' '.join(map(str, result.args[-8:]))}: {result.returncode}\n"
+                f"{result.stdout[-3000:]}{result.stderr[-2000:]}"
+            )
 
     def expect_error(self, code, *words, contains=(), **keywords):
         """One error message on stderr, nothing on stdout, this exit code."""

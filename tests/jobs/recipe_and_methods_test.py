@@ -2,6 +2,7 @@
 
 recipe_and_methods_test.py AMALGAM
 """
+
 import glob
 import json
 import os
@@ -46,14 +47,18 @@ def check_conversions(folder):
     program.expect_error(1, "convert-recipe", folder + "/none.yaml", folder + "/x.toml", contains=["none.yaml"])
     program.expect_error(1, "convert-recipe", ties, folder + "/none/x.toml", contains=["none/x.toml", "No such file"])
     # Only TOML can say these.
-    program.expect_error(1, "convert-recipe", ties, folder + "/paper.yaml", "--set", "compat=paper", contains=["compat"])
+    program.expect_error(
+        1, "convert-recipe", ties, folder + "/paper.yaml", "--set", "compat=paper", contains=["compat"]
+    )
     program.expect(not os.path.exists(folder + "/paper.yaml"), "nothing is written when the conversion fails")
 
 
 def check_methods():
     with open(os.path.join(ROOT, "docs/methods.md")) as file:
-        program.expect(program.run("methods", "--markdown").stdout == file.read(),
-                       "docs/methods.md is not what the tables say: amalgam methods --markdown > docs/methods.md")
+        program.expect(
+            program.run("methods", "--markdown").stdout == file.read(),
+            "docs/methods.md is not what the tables say: amalgam methods --markdown > docs/methods.md",
+        )
     methods = json.loads(program.run("methods", "--json").stdout)
     names = [method["name"] for method in methods]
     program.expect(len(names) == 20 and {"linear", "ties", "sce", "passthrough"} <= set(names), f"methods {names}")
@@ -62,7 +67,10 @@ def check_methods():
         name = method["name"]
         program.expect(f"\n  {name} " in listed, f"{name} is not listed")
         text = program.run("methods", name).stdout
-        program.expect(text.startswith(f"{name}: ") and all(f"\n{field['name']} " in text for field in method["fields"]), f"methods {name}\n{text}")
+        program.expect(
+            text.startswith(f"{name}: ") and all(f"\n{field['name']} " in text for field in method["fields"]),
+            f"methods {name}\n{text}",
+        )
         program.expect(json.loads(program.run("methods", name, "--json").stdout) == [method], f"methods {name} --json")
 
 
