@@ -129,9 +129,7 @@ def by_tensor(case):
         if isinstance(got, Exception) or isinstance(merged, Exception):
             if not (isinstance(got, Exception) and isinstance(merged, Exception)):
                 shown = lambda x: f"{type(x).__name__} {x}" if isinstance(x, Exception) else "a value"
-                wrong.append(
-                    f"{task.name}: mergekit {shown(got)}, oracle {shown(merged)}"
-                )
+                wrong.append(f"{task.name}: mergekit {shown(got)}, oracle {shown(merged)}")
             continue
         good = near(got, merged)
         if not good.all():

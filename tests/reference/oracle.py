@@ -142,13 +142,15 @@ FAMILY = {  # method -> (sparsifier, signs are elected)
 }
 
 
-def elect(terms, with_sign):
+def elect(terms, with_sign, in_float32):
     """Votes by sum of the terms (zero counts as positive) -> per model who agrees, who would if the vote were reversed,
-    and where the vote was too close. Two opposite terms cancel exactly in any precision: that is not close."""
+    and where the vote was too close. Two terms that are opposite with weights in float64 and in float32 (`in_float32`)
+    cancel in any precision: that is not close."""
     total, mass = terms.sum(axis=0), np.abs(terms).sum(axis=0)
     sign = np.where(total >= 0, 1, -1)
     voters = (with_sign != 0).sum(axis=0)
-    close = (np.abs(total) <= NEAR * mass) & (mass > 0) & ~((total == 0) & (voters <= 2))
+    cancels = (total == 0) & (in_float32.sum(axis=0) == 0) & (voters <= 2)
+    close = (np.abs(total) <= NEAR * mass) & (mass > 0) & ~cancels
     return with_sign == sign, with_sign == -sign, close
 
 
@@ -156,7 +158,8 @@ def family(method, base, models, context):
     kind, elects = FAMILY[method]
     shape = (-1,) + (1,) * base.ndim
     weights = np.array([m.fields["weight"] for m in models]).reshape(shape)
-    terms = np.stack([sparsify(kind, delta(m.values, base, context.wide), m, context) for m in models]) * weights
+    vectors = np.stack([sparsify(kind, delta(m.values, base, context.wide), m, context) for m in models])
+    terms = vectors * weights
     factor, normalise = context.options["lambda"], context.options["normalize"]
 
     def finish(agree):
@@ -172,7 +175,7 @@ def family(method, base, models, context):
 
     if not elects:
         return Merged(*finish(None))
-    agree, reversed_agree, close = elect(terms, np.sign(terms))
+    agree, reversed_agree, close = elect(terms, np.sign(terms), vectors * weights.astype("f4").astype("f8"))
     values, scale = finish(agree)
     return Merged(values, scale, np.where(close, finish(reversed_agree)[0], values))
 
@@ -205,12 +208,12 @@ def sce(base, models, context):
         share = weights * agree
         return base + (np.where(agree, v, 0) * share).sum(axis=0) / np.maximum(share.sum(axis=0), 1e-6)
 
-    agree, reversed_agree, close_vote = elect(vectors, np.sign(vectors))
+    agree, reversed_agree, close_vote = elect(vectors, np.sign(vectors), vectors)
     values = finish(vectors, agree)
     other = np.where(close_vote, finish(vectors, reversed_agree), values)
     if close.any():
         flipped = np.where(keep.reshape(base.shape), 0, all_vectors)
-        other = np.where(close, finish(flipped, elect(flipped, np.sign(flipped))[0]), other)
+        other = np.where(close, finish(flipped, elect(flipped, np.sign(flipped), flipped)[0]), other)
     return Merged(values, np.abs(base) + np.abs(all_vectors).sum(axis=0), other)
 
 
