@@ -50,7 +50,7 @@ Json facts_json(const CheckpointFacts& facts, bool tensors) {
 }
 
 std::vector<std::string> amount_cells(std::string name, const Amount& amount, std::string each = "") {
-    return {std::move(name), plural(amount.tensors, "tensor"), count_text(amount.parameters) + " parameters",
+    return {std::move(name), plural(amount.tensors, "tensor"), plural(amount.parameters, "parameter"),
             bytes_text(amount.bytes), std::move(each)};
 }
 

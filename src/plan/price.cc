@@ -75,14 +75,20 @@ Looks blend_looks(const MethodInfo& method, const TensorTask& task) {
     return looks;
 }
 
+/// SCE: non-zero variances are counted, the largest selected, then energies of what is kept are summed.
+Looks energy_looks(const MethodInfo& method, const TensorTask& task) {
+    const int selects = global_value(method, task, "select_topk") < 1;
+    return {.passes = 1 + 2 * selects, .orders = selects, .sums = int64_t(task.inputs.size()), .counts = selects};
+}
+
 Looks find_looks(const MethodInfo& method, const TensorTask& task, bool paper) {
     if (task.kind == TaskKind::equal) return {.passes = 0, .counts = 1};
     if (task.kind == TaskKind::copy) return {};
     if (method.shape == Shape::blend) return blend_looks(method, task);
-    if (method.field("select_topk") >= 0)
-        return {.passes = 2, .orders = 1, .sums = int64_t(task.inputs.size()), .counts = 1};
+    if (method.field("select_topk") >= 0) return energy_looks(method, task);
+    // Rows tell how much they differ, then quartiles are selected.
     if (method.shape == Shape::select && method.trim == Trim::none)
-        return {.passes = 1, .orders = 3, .whole_rows = true};
+        return {.passes = 2, .orders = 3, .whole_rows = true};
     if (method.field("alpha") >= 0) return {.passes = 1, .counts = 2 * int64_t(task.inputs.size())};
     return task_vector_looks(method, task, paper);
 }

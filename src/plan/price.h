@@ -15,11 +15,11 @@ namespace amalgam {
 struct RankPrice {
     int64_t tensors = 0;      ///< it has a part of
     int64_t shared = 0;       ///< of these, with other ranks
-    int64_t collectives = 0;  ///< it joins
+    int64_t collectives = 0;  ///< it joins for statistics
     uint64_t sent = 0;        ///< bytes it gives to them
     uint64_t read = 0;        ///< input bytes, each once
-    uint64_t again =
-        0;  ///< input bytes read once more from storage, as statistics come before the fold and do not fit in memory
+    /// Input bytes that come from storage once more: statistics and fold both need them, and they do not fit in memory.
+    uint64_t again = 0;
     uint64_t passed = 0;  ///< input bytes that go through the processor, over all passes
     uint64_t written = 0;
     uint64_t memory = 0;  ///< tensor data held at a time

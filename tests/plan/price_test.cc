@@ -132,10 +132,11 @@ TEST(Price, passes_of_each_method) {
     EXPECT_EQ(passes({.method = "nuslerp", .global = {{"nuslerp_flatten", 0}}}), 1);
     EXPECT_EQ(passes({.method = "nuslerp", .global = {{"nuslerp_flatten", 0}, {"nuslerp_row_wise", 1}}}), 2);
     EXPECT_EQ(passes({.method = "slerp", .models = 1}), 2);
-    EXPECT_EQ(passes({.method = "sce"}), 3);
+    EXPECT_EQ(passes({.method = "sce", .global = {{"select_topk", 1}}}), 2);
+    EXPECT_EQ(passes({.method = "sce", .global = {{"select_topk", 0.3}}}), 4);
     EXPECT_EQ(passes({.method = "ram"}), 1);
     EXPECT_EQ(passes({.method = "ramplus_tl"}), 2);
-    EXPECT_EQ(passes({.method = "arcee_fusion", .models = 1}), 2);
+    EXPECT_EQ(passes({.method = "arcee_fusion", .models = 1}), 3);
     EXPECT_EQ(passes({.method = "nearswap", .models = 1}), 1);
     EXPECT_EQ(passes({.method = "passthrough", .models = 1}), 1);
 }
