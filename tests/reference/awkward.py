@@ -38,6 +38,12 @@ def weights_and_densities(b):
         "negative-weights-linear", recipe("linear", [entry("a", weight=1.5), entry("b", weight=-0.5)], None), b.models()
     )
     for method in ("breadcrumbs", "breadcrumbs_ties"):
+        # few elements differ from the base, so that the outliers to drop and the band to keep both end among zeros
+        yield Case(
+            f"outliers-among-zeros-{method}",
+            recipe(method, [entry("sparse", weight=1, density=0.5, gamma=0.2)]),
+            b.models("base", sparse=b.zoo.expert(touched=0.1)),
+        )
         yield Case(
             f"no-outliers-{method}", recipe(method, [entry("a", weight=1, density=0.3, gamma=0)]), b.models("base a")
         )
@@ -199,6 +205,12 @@ def paper_rules(b):
             paper=True,
         )
     for method in ("dare_linear", "dare_ties", "della", "della_linear"):
+        yield Case(
+            f"paper-float64-{method}",
+            recipe(method, [entry("a", weight=1, density=0.3), entry("b", weight=0.5, density=0.6)]),
+            b.models(dtype="F64"),
+            paper=True,
+        )
         yield Case(
             f"paper-{method}",
             recipe(method, [entry("a", weight=1, density=0.3), entry("b", weight=0.5, density=0.6)]),
