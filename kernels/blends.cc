@@ -163,7 +163,9 @@ double model_stock(const Gram& gram) {
         for (int64_t j = i + 1; j < n; ++j)
             total += clamp_cosine(gram(i, j) / std::max(norm(gram, i) * norm(gram, j), 1e-6));
     double cosine = total / double(n * (n - 1) / 2);
-    return double(n) * cosine / (1 + double(n - 1) * cosine);
+    // At the pole the task vectors cancel each other: nothing is left to move the base by.
+    const double divisor = 1 + double(n - 1) * cosine;
+    return std::fabs(divisor) < 1e-6 ? 0 : double(n) * cosine / divisor;
 }
 
 }  // namespace amalgam::blends

@@ -31,6 +31,30 @@ AMALGAM_BODY double double_of(uint64_t bits) {
     return value;
 }
 
+/// bytes_of() of the dtypes that are computed with; device code cannot read the table.
+AMALGAM_BODY int stored_bytes(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::f64:
+            return 8;
+        case Dtype::f32:
+            return 4;
+        case Dtype::bf16:
+        case Dtype::f16:
+            return 2;
+        default:
+            return 1;
+    }
+}
+
+/// Place of the lowest set bit of a number that is not 0.
+AMALGAM_BODY int lowest_bit(uint64_t bits) {
+#if defined(__CUDA_ARCH__)
+    return __ffsll(static_cast<long long>(bits)) - 1;
+#else
+    return __builtin_ctzll(bits);
+#endif
+}
+
 /// Unsigned integer that holds the bits of a float or double.
 template <class T>
 using BitsOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;

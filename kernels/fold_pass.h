@@ -48,7 +48,7 @@ struct FoldPass {
     template <int N>
     AMALGAM_BODY void run() {
         const Fold fold(arguments.constants);
-        const bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        const bool eight_bit = stored_bytes(arguments.out_dtype) == 1;
         const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
         BitsOf<T> peak[N] = {};
         for (int64_t at = 0; at < arguments.count; at += N) {

@@ -1,7 +1,5 @@
 // All dot products of N vectors at once, over one block of 65,536 elements or a part of it.
 #pragma once
-#include <algorithm>
-
 #include "kernels/sum_pass.h"
 
 namespace amalgam {
@@ -17,8 +15,8 @@ struct GramScratch {
 };
 
 /// Place of the pair i <= j of `count` vectors in the upper triangle.
-constexpr int64_t pair_index(int64_t i, int64_t j, int64_t count) { return i * count - i * (i - 1) / 2 + (j - i); }
-constexpr int64_t pair_count(int64_t count) { return count * (count + 1) / 2; }
+AMALGAM_BODY constexpr int64_t pair_index(int64_t i, int64_t j, int64_t count) { return i * count - i * (i - 1) / 2 + (j - i); }
+AMALGAM_BODY constexpr int64_t pair_count(int64_t count) { return count * (count + 1) / 2; }
 
 struct GramArguments {
     Operand base;  ///< data is nullptr: products of the vectors themselves, else of their differences to it
@@ -73,11 +71,13 @@ struct GramPass {
 
     AMALGAM_BODY void tile(int left, int right, GramScratch& scratch, double* products) const {
         const int n = arguments.input_count;
-        const int rows = std::min(gram_tile, n - left), columns = std::min(gram_tile, n - right);
+        const int rows = n - left < gram_tile ? n - left : gram_tile;
+        const int columns = n - right < gram_tile ? n - right : gram_tile;
         const int64_t packs = (arguments.first % sum_lanes + arguments.count + sum_lanes - 1) / sum_lanes;
-        std::fill_n(&scratch.lanes[0][0], rows * gram_tile * sum_lanes, 0.);
+        for (int i = 0; i < rows * gram_tile; ++i)
+            for (int lane = 0; lane < sum_lanes; ++lane) scratch.lanes[i][lane] = 0;
         for (int64_t strip = 0; strip < packs; strip += gram_strip) {
-            int64_t length = std::min<int64_t>(gram_strip, packs - strip);
+            int64_t length = packs - strip < gram_strip ? packs - strip : gram_strip;
             for (int i = 0; i < rows; ++i) convert(left + i, strip, length, scratch.left[i]);
             if (left != right)
                 for (int j = 0; j < columns; ++j) convert(right + j, strip, length, scratch.right[j]);

@@ -135,7 +135,7 @@ struct KeyPass {
             uint64_t flags;
             std::memcpy(&flags, inside + group, 8);
             while (flags) {
-                int i = group + __builtin_ctzll(flags) / 8;
+                int i = group + lowest_bit(flags) / 8;
                 if (i < valid) ++stream.bins[(key[i] - low) >> stream.window.shift];
                 flags &= flags - 1;
             }

@@ -24,6 +24,14 @@ using StoredU16 = Stored<uint16_t>;
 using StoredF32 = Stored<float>;
 using StoredF64 = Stored<double>;
 
+/// A pass walks through many tensors at once, more than processors follow by themselves: ask for what comes two packs later.
+template <int N>
+AMALGAM_BODY void fetch_ahead([[maybe_unused]] const unsigned char* bytes, [[maybe_unused]] int width) {
+#if !defined(__CUDACC__)
+    for (int line = 0; line < N * width; line += 64) __builtin_prefetch(bytes + 2 * N * width + line);
+#endif
+}
+
 template <int N, class T>
 AMALGAM_BODY void expand_pack(Dtype dtype, const unsigned char* bytes, T* values) {
     switch (dtype) {
@@ -132,9 +140,10 @@ AMALGAM_BODY void shrink_pack(Dtype dtype, const T* values, unsigned char* bytes
 /// Elements [at, at + N) of `operand`, of which the first `valid` exist; the rest reads as 0.
 template <int N, class T>
 AMALGAM_BODY void load_pack(const Operand& operand, int64_t at, int valid, T* values) {
-    int width = bytes_of(operand.dtype);
+    int width = stored_bytes(operand.dtype);
     auto bytes = static_cast<const unsigned char*>(operand.data) + at * width;
     if (valid >= N) {
+        detail::fetch_ahead<N>(bytes, width);
         detail::expand_pack<N>(operand.dtype, bytes, values);
         return;
     }
@@ -146,7 +155,7 @@ AMALGAM_BODY void load_pack(const Operand& operand, int64_t at, int valid, T* va
 /// Rounds once, to nearest even; NaN becomes the canonical NaN of the dtype.
 template <int N, class T>
 AMALGAM_BODY void store_pack(void* data, Dtype dtype, int64_t at, int valid, const T* values) {
-    int width = bytes_of(dtype);
+    int width = stored_bytes(dtype);
     auto bytes = static_cast<unsigned char*>(data) + at * width;
     if (valid >= N) {
         detail::shrink_pack<N>(dtype, values, bytes);

@@ -123,7 +123,7 @@ struct ScePass {
 
     template <int N>
     AMALGAM_BODY void finish_pack(int64_t at, int valid, const T* result) {
-        const bool eight_bit = bytes_of(arguments.out_dtype) == 1;
+        const bool eight_bit = stored_bytes(arguments.out_dtype) == 1;
         const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
         for (int i = 0; i < valid; ++i) {
             counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;

@@ -18,7 +18,7 @@ struct FoldModel {
     uint32_t threshold = 0;
     bool all = false;  ///< random: nothing is drawn, everything stays
     /// factors: one factor per element of the block, 0 for dropped; nullptr: everything stays.
-    const float* factors = nullptr;
+    const double* factors = nullptr;
 };
 
 /// A lane the sparsifier drops becomes 0; `first` is the flat index of lane 0, a multiple of 8 for `random`.
@@ -27,11 +27,11 @@ AMALGAM_BODY void sparsify_pack(const FoldModel& model, int64_t first, int64_t a
     if constexpr (kind == Sparsifier::magnitude) {
         using Bits = BitsOf<T>;
         const Bits low = static_cast<Bits>(model.low);
-        const Bits last = static_cast<Bits>(model.high - 1);  // inclusive, so that "no upper limit" fits
+        const Bits high = static_cast<Bits>(model.high);  // all ones: above every magnitude
         AMALGAM_LANES
         for (int i = 0; i < N; ++i) {
             Bits magnitude = order_key(delta[i]);
-            bool keep = (magnitude >= low) & (magnitude <= last);
+            bool keep = (magnitude >= low) & (magnitude < high);
             delta[i] = keep ? delta[i] : T(0);
         }
     } else if constexpr (kind == Sparsifier::random) {

@@ -3,8 +3,13 @@
 
 #if defined(__CUDACC__)
 #define AMALGAM_BODY __host__ __device__ __forceinline__
-#define AMALGAM_LANES _Pragma("unroll")
 #else
 #define AMALGAM_BODY inline __attribute__((always_inline))
+#endif
+
+// nvcc compiles a source once for the device and once for the host.
+#if defined(__CUDA_ARCH__)
+#define AMALGAM_LANES _Pragma("unroll")
+#else
 #define AMALGAM_LANES _Pragma("omp simd")  // needs -fopenmp-simd, no OpenMP runtime
 #endif

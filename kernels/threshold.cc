@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace amalgam {
 
 ThresholdSearch::ThresholdSearch(int64_t n, int64_t k, int key_bits, bool cut_ties)
-    : n_(n), k_(k), cut_ties_(cut_ties), ceiling_(uint64_t(1) << key_bits) {
+    : n_(n), k_(k), key_bits_(key_bits), cut_ties_(cut_ties), ceiling_(uint64_t(1) << key_bits) {
     if (k_ <= 0) {
         done_ = true;
         threshold_ = ceiling_;
@@ -14,6 +15,27 @@ ThresholdSearch::ThresholdSearch(int64_t n, int64_t k, int key_bits, bool cut_ti
     }
     next_window();
 }
+
+namespace {
+
+/// Keys of ranks [first, last] in descending order. One pass sorts keys into coarse bins, the next picks those bins that
+/// matter: several times faster than a selection over all of a sample.
+std::vector<uint64_t> ranks_of(const std::vector<uint64_t>& keys, int64_t first, int64_t last, int shift) {
+    std::vector<uint32_t> bins(size_t(1) << 15);
+    for (uint64_t key : keys) ++bins[size_t(key >> shift)];
+    int64_t above = 0;
+    size_t top = bins.size() - 1;
+    while (above + int64_t(bins[top]) <= first) above += int64_t(bins[top--]);
+    size_t bottom = top;
+    for (int64_t seen = above + int64_t(bins[top]); seen <= last;) seen += int64_t(bins[--bottom]);
+    std::vector<uint64_t> chosen;
+    for (uint64_t key : keys)
+        if (size_t bin = size_t(key >> shift); bin >= bottom && bin <= top) chosen.push_back(key);
+    std::sort(chosen.begin(), chosen.end(), std::greater<>());
+    return {chosen.begin() + (first - above), chosen.begin() + (last - above) + 1};
+}
+
+}  // namespace
 
 void ThresholdSearch::guess(std::vector<uint64_t> sample) {
     const int64_t size = int64_t(sample.size());
@@ -29,12 +51,9 @@ void ThresholdSearch::guess(std::vector<uint64_t> sample) {
     // The rank of the threshold in the sample is off by a few standard deviations at most.
     double share = double(k_) / double(n_), rank = share * double(size);
     double deviation = std::sqrt(std::max(share * (1 - share) * double(size), 1.0));
-    int64_t first = std::clamp<int64_t>(int64_t(rank - 5 * deviation) - 1, 0, size - 1);
-    int64_t last = std::clamp<int64_t>(int64_t(rank + 5 * deviation) + 1, 0, size - 1);
-    std::nth_element(sample.begin(), sample.begin() + first, sample.end(), std::greater<>());
-    std::nth_element(sample.begin() + first, sample.begin() + last, sample.end(), std::greater<>());
-    sample_.assign(sample.begin() + first, sample.begin() + last + 1);
-    std::sort(sample_.begin(), sample_.end(), std::greater<>());
+    int64_t first = std::clamp<int64_t>(int64_t(rank - 4 * deviation) - 1, 0, size - 1);
+    int64_t last = std::clamp<int64_t>(int64_t(rank + 4 * deviation) + 1, 0, size - 1);
+    sample_ = ranks_of(sample, first, last, std::max(0, key_bits_ - 15));
     // At the ends of the sample nothing bounds the threshold from outside.
     uint64_t high = first == 0 ? ceiling_ : sample_.front() + 1, low = last == size - 1 ? floor_ : sample_.back();
     uint64_t middle = sample_[size_t(std::clamp<int64_t>(int64_t(rank) - first, 0, last - first))];

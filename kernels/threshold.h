@@ -45,6 +45,7 @@ class ThresholdSearch {
     void next_window();
 
     int64_t n_, k_;
+    int key_bits_;
     bool cut_ties_;
     uint64_t floor_ = 0, ceiling_;  ///< the threshold is in [floor, ceiling)
     int64_t above_ceiling_ = 0;     ///< keys >= ceiling; fewer than k

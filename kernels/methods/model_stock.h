@@ -11,7 +11,7 @@ struct ModelStock {
         "model_stock",
         "Interpolates between the base and the average by the angle between task vectors.",
         "Jang et al. 2024, Model Stock",
-        "t = N c / (1 + (N - 1) c) with c the mean cosine over all pairs; never clamped",
+        "t = N c / (1 + (N - 1) c) with c the mean cosine over all pairs; never clamped, and 0 where the divisor vanishes (mergekit: NaN)",
         "",
         Shape::blend,
         BaseUse::required,

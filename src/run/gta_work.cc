@@ -141,7 +141,7 @@ class GtaWork final : public TensorWork {
         return emptied;
     }
     int64_t scratch_bytes(int64_t elements) const override {
-        return sparsifier_ == Sparsifier::factors ? elements * int64_t(sizeof(float) * models_.size()) : 0;
+        return sparsifier_ == Sparsifier::factors ? elements * int64_t(sizeof(double) * models_.size()) : 0;
     }
 
   private:
@@ -290,30 +290,30 @@ class GtaWork final : public TensorWork {
 
     void tie_factors(const FoldArguments& one, size_t m, FoldModel& model, Scratch& scratch) const {
         scratch.keys.resize(size_t(one.count));
-        scratch.factors.resize(size_t(one.count));
+        scratch.numbers.resize(size_t(one.count));
         KeyArguments keys{one.base, one.inputs, 1, nullptr, one.count};
         cpu::extract_keys(KeyKind::distance, wide_, keys, 0, scratch.keys.data());
         for (int64_t e = 0; e < one.count; ++e) {
             uint64_t key = scratch.keys[size_t(e)];
             bool keep = key >= low_[m].low_at(one.first + e) && key < high_[m].low_at(one.first + e);
-            scratch.factors[size_t(e)] = keep ? 1.f : 0.f;
+            scratch.numbers[size_t(e)] = keep ? 1. : 0.;
         }
-        model.factors = scratch.factors.data();
+        model.factors = scratch.numbers.data();
     }
 
     void ranked_factors(const Window& window, Scratch& scratch) const {
-        scratch.factors.resize(models_.size() * size_t(window.count));
+        scratch.numbers.resize(models_.size() * size_t(window.count));
         for (size_t m = 0; m < models_.size(); ++m) {
             if (densities_[m] >= 1) continue;
             RankedMask mask{densities_[m], model_field(*settings_.method, task_.inputs[m], "epsilon", 0),
                             rescale_ && paper_, address(m)};
-            mask.fill(window, int(m), wide_, scratch, scratch.factors.data() + m * size_t(window.count));
+            mask.fill(window, int(m), wide_, scratch, scratch.numbers.data() + m * size_t(window.count));
         }
     }
     void point_at_factors(std::vector<FoldModel>& models, const Window& window, int64_t first, Scratch& scratch) const {
         for (size_t m = 0; m < models.size(); ++m)
             models[m].factors = densities_[m] >= 1 ? nullptr
-                                                   : scratch.factors.data() + m * size_t(window.count) +
+                                                   : scratch.numbers.data() + m * size_t(window.count) +
                                                          (first - window.first);
     }
 

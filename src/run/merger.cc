@@ -391,7 +391,7 @@ void Merger::for_windows(const std::vector<Span>& spans, bool sparse, const Body
     if (!sparse && any_direct(spans)) return for_direct(windows, body);
     uint64_t bytes = 0;
     for (const Span& span : spans) bytes += uint64_t(span.last_block - span.first_block) * block_bytes(*span.part);
-    for_mapped(windows, body, sparse || bytes > settings_.memory / 4, sparse);
+    for_mapped(windows, body, bytes > settings_.memory / 4, sparse);
     if (!sparse && (mapped_since_drop_ += bytes) > settings_.memory / 4) {
         inputs_.drop_all();
         mapped_since_drop_ = 0;

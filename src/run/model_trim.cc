@@ -43,6 +43,7 @@ ModelTrim::ModelTrim(const Merge& merge, const WorkSettings& settings) : merge_(
     }
     for (const Order& order : orders_) searches_.emplace_back(order.elements, order.k, wide_ ? 63 : 31, false);
     samples_.assign(orders_.size(), std::vector<uint64_t>(size_t((blocks + stride_ - 1) / stride_ * sample_of_block)));
+    if (done()) take_thresholds();
 }
 
 bool ModelTrim::done() const {
@@ -140,7 +141,10 @@ void ModelTrim::end_round() {
             if (!searches_[i].done()) searches_[i].absorb(by_thread_[0].counts[i], by_thread_[0].bins[i]);
     }
     by_thread_ = {};
-    if (!done()) return;
+    if (done()) take_thresholds();
+}
+
+void ModelTrim::take_thresholds() {
     thresholds_.clear();
     for (const ThresholdSearch& search : searches_)
         thresholds_.push_back(search.keeps_nothing() ? ~uint64_t(0) : search.threshold());

@@ -40,6 +40,7 @@ class ModelTrim {
         int64_t elements = 0, k = 0;
     };
     void sample(int64_t task, const Window& window, Scratch& scratch);
+    void take_thresholds();
 
     const Merge& merge_;
     WorkSettings settings_;

@@ -20,17 +20,23 @@ class OutputFiles {
     static void create(const std::string& folder, const OutputLayout& layout);
 
     /// Opens the files of a folder made by create(), each when it is first used; a limited number is open at a time.
-    OutputFiles(const std::string& folder, const OutputLayout& layout);
+    /// At most `memory` bytes wait to be written, or two chunks of 64 KiB if that is more.
+    OutputFiles(const std::string& folder, const OutputLayout& layout, uint64_t memory = uint64_t{16} << 20);
+    /// Still writes what waits, without making it last and without a word about errors; after an error it drops it.
     ~OutputFiles();
     OutputFiles(const OutputFiles&) = delete;
     OutputFiles& operator=(const OutputFiles&) = delete;
 
-    /// Writes at byte `at` of file `file`, never into its header; starts write-back in the background, so that disk and
-    /// computation overlap. What failed in the background is thrown by the next call.
+    /// Writes at byte `at` of file `file`, never into its header; each byte once. The bytes are copied, and go to the disk
+    /// in the background, past the page cache where the file system can: chunks of up to 2 MiB when they are full, others
+    /// when memory runs out, or by sync(). So a kill loses up to `memory` bytes of what was written. Waits while memory is
+    /// full. What failed in the background is thrown by the next write() or sync(), and by all that follow.
+    /// Other objects may write the same files at the same time, but not the same pages of data_alignment bytes.
     void write(int file, uint64_t at, std::span<const std::byte> bytes);
-    /// Reads back what is there, for checking a resumed file. Throws Error if it is short.
+    /// Reads back what is there, for checking a resumed file: of this object's bytes, only those before sync() for sure.
+    /// Throws Error if it is short.
     void read(int file, uint64_t at, std::span<std::byte> bytes);
-    /// Makes everything this object wrote last.
+    /// Makes everything last that was written before this call.
     void sync();
 
   private:

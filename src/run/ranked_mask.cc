@@ -32,9 +32,9 @@ void sort_by_key(const uint64_t* keys, int64_t count, bool wide, std::vector<uin
 
 }  // namespace
 
-void RankedMask::fill(const Window& window, int input, bool wide, Scratch& scratch, float* factors) const {
+void RankedMask::fill(const Window& window, int input, bool wide, Scratch& scratch, double* factors) const {
     if (density <= 0) {
-        std::fill_n(factors, window.count, 0.f);
+        std::fill_n(factors, window.count, 0.);
         return;
     }
     const int64_t columns = window.task->columns();
@@ -62,7 +62,7 @@ void RankedMask::fill(const Window& window, int input, bool wide, Scratch& scrat
             uint32_t draw = (scratch.words[size_t(place / 2)] >> (16 * (place % 2))) & 0xffffu;
             bool keep = draw != high ? draw < high
                                      : mask_draw(address, element, refinement_bit) < (threshold & 0xffffu);
-            factors[element - window.first] = !keep ? 0.f : inverse ? float(1 / probability) : 1.f;
+            factors[element - window.first] = !keep ? 0. : inverse ? 1 / probability : 1.;
         }
     }
 }

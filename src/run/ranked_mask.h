@@ -15,7 +15,7 @@ struct RankedMask {
     MaskAddress address;
 
     /// Factors of the window's elements, 0 for dropped ones. The window holds whole rows.
-    void fill(const Window& window, int input, bool wide, Scratch& scratch, float* factors) const;
+    void fill(const Window& window, int input, bool wide, Scratch& scratch, double* factors) const;
 };
 
 }  // namespace amalgam

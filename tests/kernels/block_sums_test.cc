@@ -105,8 +105,8 @@ void check_norms(Sparsifier sparsifier, int64_t count) {
     SCOPED_TRACE(testing::Message() << "sparsifier " << int(sparsifier) << " of " << count);
     const Models models(count, number, sizeof(T) == 8, uint64_t(count) + 9);
     const int64_t first = 65536 * 5 + 256;
-    std::vector<float> factors(size_t(count), 0.f);
-    for (size_t i = 0; i < factors.size(); i += 3) factors[i] = 1.25f + float(i % 5);
+    std::vector<double> factors(size_t(count), 0.);
+    for (size_t i = 0; i < factors.size(); i += 3) factors[i] = 1.25 + double(i % 5);
     std::vector<FoldModel> told(number);
     for (int m = 0; m < number; ++m) {
         FoldModel& model = told[size_t(m)];

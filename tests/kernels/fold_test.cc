@@ -129,7 +129,7 @@ class Problem {
                 case Sparsifier::factors:
                     if (m == 1) break;
                     factors_.emplace_back(size_t(count_));
-                    for (float& factor : factors_.back())
+                    for (double& factor : factors_.back())
                         factor = random() % 2 ? 0.f : static_cast<float>(1 + uniform(random));
                     model.factors = factors_.back().data();
             }
@@ -149,7 +149,7 @@ class Problem {
     std::vector<Tensor> tensors_;
     std::vector<Operand> operands_;
     std::vector<FoldModel> models_;
-    std::vector<std::vector<float>> factors_;
+    std::vector<std::vector<double>> factors_;
     FoldConstants constants_;
 };
 
