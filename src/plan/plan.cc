@@ -47,9 +47,11 @@ ShardPlan::ShardPlan(std::span<const TensorTask> tasks, const OutputLayout& layo
             before += static_cast<long double>(traffic_[task++]);
         BlockPlace place{int64_t(task), 0};
         if (task < tasks.size()) {
-            int64_t blocks = block_count(tasks[task].elements());
+            // The nearest border of a block; the last block may be short.
+            int64_t elements = tasks[task].elements(), blocks = block_count(elements);
             long double share = (wanted - before) / static_cast<long double>(traffic_[task]);
-            place.block = std::clamp<int64_t>(int64_t(share * static_cast<long double>(blocks) + 0.5L), 0, blocks);
+            long double border = share * static_cast<long double>(elements) / static_cast<long double>(block_elements);
+            place.block = std::clamp<int64_t>(int64_t(border + 0.5L), 0, blocks);
             if (place.block == blocks) place = {int64_t(task) + 1, 0};
         }
         blocks_.push_back(std::max(place, blocks_.back()));

@@ -39,6 +39,8 @@ struct TensorTask {
 
     int64_t elements() const {
         int64_t product = 1;
+        for (int64_t dimension : shape)
+            if (dimension == 0) return 0;  // the other dimensions may be as large as they like
         for (int64_t dimension : shape) product *= dimension;
         return product;
     }
