@@ -1,5 +1,6 @@
 #include "src/run/merge_job.h"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <fstream>
@@ -18,6 +19,7 @@
 #include "src/recipe/resolve.h"
 #include "src/run/fingerprint.h"
 #include "src/run/merger.h"
+#include "src/run/output_files.h"
 #include "src/run/output_state.h"
 #include "src/run/progress.h"
 #include "src/run/report.h"
@@ -232,7 +234,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     Progress progress(shown);
     settings.progress = [&](uint64_t bytes) { progress.add(bytes); };
 
-    OutputFiles outputs(building, job.layout);
+    OutputFiles outputs(building, job.layout, std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
     Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);
     MergeTotals totals = merger.run();
     const auto synced = Clock::now();

@@ -25,7 +25,7 @@ bool Merger::Part::all_finished() const {
 bool Merger::Part::untouched() const { return where.first == where.last; }
 
 Merger::Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan,
-               InputFiles& inputs, OutputFiles& outputs, Journal& journal, const JournalContents& finished,
+               InputFiles& inputs, OutputSink& outputs, Journal& journal, const JournalContents& finished,
                MergerSettings settings)
     : world_(world),
       merge_(merge),
@@ -400,6 +400,14 @@ void Merger::for_windows(const std::vector<Span>& spans, bool sparse, const Body
 
 void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse) {
     std::atomic<size_t> next{0};
+    // Memory is given back many windows at a time: every call interrupts the other threads.
+    size_t batch = 1;
+    if (drop) {
+        uint64_t largest = 1;
+        for (const Span& span : windows)
+            largest = std::max(largest, uint64_t(span.last_block - span.first_block) * block_bytes(*span.part));
+        batch = size_t(std::clamp<uint64_t>(settings_.memory / 16 / largest, 1, 64));
+    }
     pool_.parallel_for(pool_.threads(), [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
             Window window = shape_window(windows[w]);
@@ -411,9 +419,25 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
                 if (!sparse) bytes_read_ += end - begin;  // a sample is next to nothing
             }
             body(*windows[w].part, window, scratch_[size_t(thread)]);
-            if (drop) drop_inputs(window);
+            // Windows are taken in order, so those a batch back are done, or nearly: dropping one that is not costs
+            // its reader a page fault.
+            if (drop && batch == 1)
+                drop_inputs(window);
+            else if (drop && (w + 1) % batch == 0 && w + 1 >= 2 * batch)
+                drop_windows(windows, w + 1 - 2 * batch, w + 1 - batch);
         }
     });
+    if (drop && batch > 1) drop_windows(windows, windows.size() - std::min(windows.size(), 3 * batch), windows.size());
+}
+
+/// Gives back the inputs of consecutive windows, neighbours of one tensor in one call.
+void Merger::drop_windows(const std::vector<Span>& windows, size_t first, size_t last) {
+    while (first < last) {
+        Span run = windows[first++];
+        while (first < last && windows[first].part == run.part && windows[first].first_block == run.last_block)
+            run.last_block = windows[first++].last_block;
+        drop_inputs(shape_window(run));
+    }
 }
 
 void Merger::drop_inputs(const Window& window) {
@@ -462,6 +486,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
             }
             body(*windows[w].part, window, scratch_[size_t(thread)]);
             reader.release(int64_t(w));
+            drop_inputs(window);  // those that were read through their mapping
         }
     });
 }

@@ -16,7 +16,7 @@
 #include "src/run/input_files.h"
 #include "src/run/journal.h"
 #include "src/run/model_trim.h"
-#include "src/run/output_files.h"
+#include "src/run/output_sink.h"
 #include "src/run/tensor_work.h"
 
 namespace amalgam {
@@ -41,7 +41,7 @@ class Merger {
   public:
     /// `finished`: what former starts left, read from the journals. All references must outlive the merger.
     Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan, InputFiles& inputs,
-           OutputFiles& outputs, Journal& journal, const JournalContents& finished, MergerSettings settings);
+           OutputSink& outputs, Journal& journal, const JournalContents& finished, MergerSettings settings);
     ~Merger();
 
     /// Collective. Throws Error if this rank cannot go on: the others then wait for it and must be ended.
@@ -81,6 +81,7 @@ class Merger {
     uint64_t block_bytes(const Part& part) const;
     Window shape_window(const Span& span) const;
     void drop_inputs(const Window& window);
+    void drop_windows(const std::vector<Span>& windows, size_t first, size_t last);
     bool any_direct(const std::vector<Span>& spans);
 
     Communicator& world_;
@@ -88,7 +89,7 @@ class Merger {
     const OutputLayout& layout_;
     const ShardPlan& plan_;
     InputFiles& inputs_;
-    OutputFiles& outputs_;
+    OutputSink& outputs_;
     Journal& journal_;
     const JournalContents& finished_;
     MergerSettings settings_;
