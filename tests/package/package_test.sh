@@ -2,7 +2,7 @@
 # Installs the build into a fresh folder, builds a program of a stranger against it, runs that and the installed program.
 # package_test.sh CMAKE BUILD_FOLDER COMPILER SANITIZERS
 set -eu
-cmake=$1 build=$2 compiler=$3 sanitizers=$4
+cmake=$1 build=$2 compiler=$3 sanitizers=${4-}
 source=$(pwd)
 if [ -n "$sanitizers" ]; then
     echo "skipped: the package is tested without sanitizers"
