@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <memory>
@@ -24,10 +25,7 @@
 #include "src/run/progress.h"
 #include "src/run/report.h"
 #include "src/run/resources.h"
-
-#ifndef AMALGAM_VERSION
-#define AMALGAM_VERSION "development"
-#endif
+#include "src/run/watchdog.h"
 
 namespace amalgam {
 
@@ -233,6 +231,15 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     shown.whole = [traffic, ranks](uint64_t own) { return std::min(own * ranks, traffic); };
     Progress progress(shown);
     settings.progress = [&](uint64_t bytes) { progress.add(bytes); };
+    const double patience = watchdog_seconds();
+    Watchdog watchdog(patience, [patience] {
+        log_here(LogLevel::error,
+                 "nothing moved for {} s: a file system or another rank hangs; giving up (the same command goes on where "
+                 "this one ends; AMALGAM_WATCHDOG_SECONDS sets the patience)",
+                 patience);
+        std::abort();
+    });
+    settings.touch = [&] { watchdog.touch(); };
 
     OutputFiles outputs(building, job.layout, std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
     Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);

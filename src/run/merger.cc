@@ -419,6 +419,7 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
                 if (!sparse) bytes_read_ += end - begin;  // a sample is next to nothing
             }
             body(*windows[w].part, window, scratch_[size_t(thread)]);
+            if (settings_.touch) settings_.touch();
             // Windows are taken in order, so those a batch back are done, or nearly: dropping one that is not costs
             // its reader a page fault.
             if (drop && batch == 1)
@@ -485,6 +486,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
                 bytes_read_ += end - begin;
             }
             body(*windows[w].part, window, scratch_[size_t(thread)]);
+            if (settings_.touch) settings_.touch();
             reader.release(int64_t(w));
             drop_inputs(window);  // those that were read through their mapping
         }

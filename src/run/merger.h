@@ -35,6 +35,7 @@ struct MergerSettings {
     uint64_t memory = uint64_t(1) << 30;
     int64_t block = 0;  ///< elements of a work block, a multiple of 256
     std::function<void(uint64_t)> progress;  ///< bytes of input and output done
+    std::function<void()> touch;             ///< called for every window of every pass
 };
 
 class Merger {
