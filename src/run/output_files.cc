@@ -3,10 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,13 +16,12 @@
 #include <map>
 #include <mutex>
 #include <new>
-#include <optional>
 #include <thread>
 #include <vector>
 
-#include "src/base/bytes.h"
 #include "src/base/error.h"
 #include "src/run/descriptor.h"
+#include "src/run/new_output_files.h"
 
 namespace amalgam {
 namespace {
@@ -44,128 +40,6 @@ constexpr size_t most_waiting = 64;
 /// The usual limit of a process is 1,024, and small shards make many files.
 constexpr size_t most_open = 64;
 
-/// "141 GB (141000000000 bytes)"
-std::string exact_bytes(uint64_t bytes) { return fmt::format("{} ({} bytes)", bytes_text(bytes), bytes); }
-
-/// What this user may still write; nothing if the file system does not tell.
-std::optional<uint64_t> free_bytes(const std::string& folder) {
-    struct statvfs status {};
-    if (::statvfs(folder.c_str(), &status) != 0 || status.f_blocks == 0) return std::nullopt;
-    // The superuser may use what is reserved.
-    return uint64_t(status.f_frsize) * (::geteuid() == 0 ? status.f_bfree : status.f_bavail);
-}
-
-/// Behind a message of a full disk, else empty.
-std::string space_text(int error, const std::string& folder, uint64_t file_bytes) {
-    if (error != ENOSPC && error != EDQUOT) return "";
-    const std::optional<uint64_t> free = free_bytes(folder);
-    return fmt::format(": the whole output needs {}, {} free in {}; make room, or choose another place for the output",
-                       exact_bytes(file_bytes), free ? exact_bytes(*free) + " are" : "an unknown amount is",
-                       printable(folder));
-}
-
-/// Files being created; on the way out by an error the new ones go away, with the space they hold.
-class NewFiles {
-  public:
-    NewFiles(const std::string& folder, const OutputLayout& layout) : folder_(folder), layout_(layout) {}
-    ~NewFiles() {
-        if (finished_) return;
-        for (const std::string& path : new_) ::unlink(path.c_str());
-    }
-
-    void create() {
-        check_limit();
-        check_space();
-        for (const OutputLayout::File& file : layout_.files) create(file);
-        // The first of these commits the metadata of all, the others cost little.
-        for (const OutputLayout::File& file : layout_.files) {
-            const Descriptor descriptor = open(path_of(file), O_RDWR);
-            if (::fdatasync(descriptor.number()) != 0) fail_at("made to last", path_of(file));
-        }
-        finished_ = true;
-    }
-
-  private:
-    std::string path_of(const OutputLayout::File& file) const { return folder_ + "/" + file.name; }
-
-    [[noreturn]] void fail_at(const char* done, const std::string& path) const {
-        const int error = errno;
-        fail("{}: cannot be {} ({}){}", printable(path), done, errno_text(error),
-             space_text(error, folder_, layout_.file_bytes));
-    }
-
-    Descriptor open(const std::string& path, int flags) const {
-        Descriptor descriptor(::open(path.c_str(), flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0666));
-        if (!descriptor) fail_at("opened for writing", path);
-        return descriptor;
-    }
-
-    /// A file beyond the limit of the shell would end the process by a signal.
-    void check_limit() const {
-        struct rlimit limit {};
-        if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-        for (const OutputLayout::File& file : layout_.files)
-            check(file.bytes <= limit.rlim_cur,
-                  "{}: needs {}, but files may have {} at most here: raise the limit (ulimit -f), or choose a smaller "
-                  "shard size",
-                  printable(path_of(file)), exact_bytes(file.bytes), exact_bytes(limit.rlim_cur));
-    }
-
-    /// Before anything is reserved: a disk must not run full for others while we find out.
-    void check_space() const {
-        uint64_t missing = 0;
-        for (const OutputLayout::File& file : layout_.files) {
-            struct stat status {};
-            const bool there = ::stat(path_of(file).c_str(), &status) == 0;
-            const uint64_t held = there ? uint64_t(status.st_blocks) * 512 : 0;
-            missing += file.bytes - std::min(file.bytes, held);
-        }
-        const std::optional<uint64_t> free = free_bytes(folder_);
-        check(!free || missing <= *free, "{}: the output does not fit ({}){}", printable(folder_), errno_text(ENOSPC),
-              space_text(ENOSPC, folder_, layout_.file_bytes));
-    }
-
-    void create(const OutputLayout::File& file) {
-        const std::string path = path_of(file);
-        const Descriptor descriptor = open(path, O_RDWR | O_CREAT);
-        struct stat status {};
-        if (::fstat(descriptor.number(), &status) != 0) fail_at("examined", path);
-        check(S_ISREG(status.st_mode), "{}: is in the way: it is not a file", printable(path));
-        if (uint64_t(status.st_size) != file.bytes) {
-            new_.push_back(path);
-            if (status.st_size != 0 && ::ftruncate(descriptor.number(), 0) != 0) fail_at("emptied", path);
-        }
-        reserve(descriptor, path, file.bytes);
-        // Also into files that are there: a kill may have come between size and header.
-        write_header(descriptor, path, file.header);
-    }
-
-    void reserve(const Descriptor& descriptor, const std::string& path, uint64_t bytes) const {
-        // Not posix_fallocate: where the file system cannot, that writes zeros.
-        int result = 0;
-        do {
-            result = ::fallocate(descriptor.number(), 0, 0, off_t(bytes));
-        } while (result != 0 && errno == EINTR);
-        if (result == 0) return;
-        if (errno != EOPNOTSUPP && errno != ENOSYS) fail_at("given its size", path);
-        if (::ftruncate(descriptor.number(), off_t(bytes)) != 0) fail_at("given its size", path);
-    }
-
-    void write_header(const Descriptor& descriptor, const std::string& path, std::string_view header) const {
-        for (size_t done = 0; done < header.size();) {
-            const ssize_t step = ::pwrite(descriptor.number(), header.data() + done, header.size() - done, off_t(done));
-            if (step < 0 && errno == EINTR) continue;
-            if (step < 0) fail_at("written", path);
-            done += size_t(step);
-        }
-    }
-
-    const std::string& folder_;
-    const OutputLayout& layout_;
-    std::vector<std::string> new_;
-    bool finished_ = false;
-};
-
 struct Free {
     void operator()(std::byte* memory) const { std::free(memory); }
 };
@@ -179,6 +53,7 @@ Memory chunk_memory(uint64_t bytes) {
     return memory;
 }
 
+/// Bytes of a file.
 struct Range {
     uint64_t begin = 0, end = 0;
 };
@@ -202,14 +77,14 @@ struct Chunk {
         arrived.insert(arrived.erase(first, last), range);
     }
 
-    bool full() const {
-        return arrived.size() == 1 && arrived[0].begin <= data.begin && arrived[0].end >= data.end;
-    }
+    bool full() const { return arrived.size() == 1 && arrived[0].begin <= data.begin && arrived[0].end >= data.end; }
 };
 
 }  // namespace
 
-void OutputFiles::create(const std::string& folder, const OutputLayout& layout) { NewFiles(folder, layout).create(); }
+void OutputFiles::create(const std::string& folder, const OutputLayout& layout) {
+    NewOutputFiles(folder, layout).create();
+}
 
 struct OutputFiles::Implementation {
     struct Open {
@@ -242,7 +117,7 @@ struct OutputFiles::Implementation {
         {
             const std::lock_guard lock(mutex);
             try {
-                if (background_error.empty()) send_all();
+                if (first_error.empty()) send_all();
             } catch (const std::exception&) {
                 // Nobody is there to be told; the journal's digests find what is missing.
             }
@@ -266,8 +141,16 @@ struct OutputFiles::Implementation {
     }
 
     /// With the lock held.
-    void throw_background_error() const {
-        if (!background_error.empty()) throw Error(background_error);
+    void throw_first_error() const {
+        if (!first_error.empty()) throw Error(first_error);
+    }
+
+    /// Throws the first error of all, now and in every later call.
+    [[noreturn]] void fail_for_good(const char* text) {
+        const std::lock_guard lock(mutex);
+        if (first_error.empty()) first_error = text;
+        changed.notify_all();
+        throw Error(first_error);
     }
 
     std::shared_ptr<Open> open(int index) {
@@ -289,11 +172,11 @@ struct OutputFiles::Implementation {
         opened->direct_works = bool(opened->direct);
         file.open = opened;
         open_descriptors += opened->descriptors();
-        if (open_descriptors > most_open) close_oldest(lock);
+        while (open_descriptors > most_open) close_oldest(lock);
         return opened;
     }
 
-    /// Gives the lock back. The file is synced first: its errors would be lost with the descriptor.
+    /// Lets go of the lock for a while. The file is synced first: its errors would be lost with the descriptor.
     void close_oldest(std::unique_lock<std::mutex>& lock) {
         size_t oldest = files.size();
         for (size_t i = 0; i < files.size(); ++i)
@@ -305,6 +188,7 @@ struct OutputFiles::Implementation {
         lock.unlock();
         if (dirty && ::fdatasync(closing->cached.number()) != 0)
             fail_at("made to last", int(oldest), 0, files[oldest].bytes);
+        lock.lock();
     }
 
     /// A chunk that `at` belongs to, new if there is none; with the lock held.
@@ -364,26 +248,24 @@ struct OutputFiles::Implementation {
         // More on their way than the writers keep busy with would only make more chunks go out with holes.
         const size_t enough = std::min(writer_threads, most_buffers / 2);
         while (true) {
-            throw_background_error();
+            throw_first_error();
             const auto found = chunks.find(key);
             if (found != chunks.end() && found->second->memory) return chunk_at(file, at);
             if (!free_buffers.empty() || buffers < most_buffers) break;
             while (under_way < enough && send_oldest()) continue;
             changed.wait(lock);
         }
-        Memory memory;
-        if (free_buffers.empty()) {
-            free_buffers.reserve(buffers + 1);  // giving it back must not fail
-            memory = chunk_memory(chunk_bytes);
-            ++buffers;
-        } else {
-            memory = std::move(free_buffers.back());
-            free_buffers.pop_back();
-        }
         Chunk& chunk = chunk_at(file, at);
         // What came by way of the page cache counts no longer: it is there.
         chunk.arrived.clear();
-        chunk.memory = std::move(memory);
+        if (free_buffers.empty()) {
+            free_buffers.reserve(buffers + 1);  // giving it back must not fail
+            chunk.memory = chunk_memory(chunk_bytes);
+            ++buffers;
+        } else {
+            chunk.memory = std::move(free_buffers.back());
+            free_buffers.pop_back();
+        }
         return chunk;
     }
 
@@ -412,17 +294,25 @@ struct OutputFiles::Implementation {
         chunk.add({at, at + bytes});
         if (!chunk.full()) return;
         send(chunks.find({file, chunk.begin}));
-        changed.wait(lock, [this] { return queue.size() <= most_waiting || !background_error.empty(); });
+        changed.wait(lock, [this] { return queue.size() <= most_waiting || !first_error.empty(); });
     }
 
     void put_cached(const Open& open, int file, Range range, const std::byte* bytes) {
         while (range.begin < range.end) {
-            const ssize_t step =
-                ::pwrite(open.cached.number(), bytes, range.end - range.begin, off_t(range.begin));
+            const ssize_t step = ::pwrite(open.cached.number(), bytes, range.end - range.begin, off_t(range.begin));
             if (step < 0 && errno == EINTR) continue;
             if (step < 0) fail_at("written", file, range.begin, range.end);
             range.begin += uint64_t(step);
             bytes += step;
+        }
+    }
+
+    void put_now(const Open& open, int file, uint64_t at, std::span<const std::byte> bytes) {
+        try {
+            put_cached(open, file, {at, at + bytes.size()}, bytes.data());
+        } catch (const Error& error) {
+            // As if it had failed in the background: sync() must not succeed after it.
+            fail_for_good(error.what());
         }
     }
 
@@ -432,8 +322,10 @@ struct OutputFiles::Implementation {
             const ssize_t step = ::pwrite(open.direct.number(), bytes, range.end - range.begin, off_t(range.begin));
             if (step < 0 && errno == EINTR) continue;
             // Larger sectors than pages, or a file system that changed its mind.
-            if (step < 0 && errno == EINVAL) open.direct_works = false;
-            else if (step < 0) fail_at("written", file, range.begin, range.end);
+            if (step < 0 && errno == EINVAL)
+                open.direct_works = false;
+            else if (step < 0)
+                fail_at("written", file, range.begin, range.end);
             else {
                 range.begin += uint64_t(step);
                 bytes += step;
@@ -474,7 +366,7 @@ struct OutputFiles::Implementation {
             if (queue.empty()) return;
             const std::unique_ptr<Chunk> chunk = std::move(queue.front());
             queue.pop_front();
-            const bool failed = !background_error.empty();
+            const bool failed = !first_error.empty();
             lock.unlock();
             std::string error;
             try {
@@ -484,7 +376,7 @@ struct OutputFiles::Implementation {
                 error = caught.what();
             }
             lock.lock();
-            if (background_error.empty()) background_error = error;
+            if (first_error.empty()) first_error = error;
             if (chunk->memory) {
                 // Only now: the file may have been synced and closed while the bytes were on their way.
                 files[size_t(chunk->file)].dirty = true;
@@ -499,7 +391,7 @@ struct OutputFiles::Implementation {
     std::vector<int> drain() {
         std::unique_lock lock(mutex);
         while (true) {
-            throw_background_error();
+            throw_first_error();
             if (send_all() && under_way == 0) break;
             changed.wait(lock);
         }
@@ -517,12 +409,12 @@ struct OutputFiles::Implementation {
     std::vector<File> files;
     size_t open_descriptors = 0;
     uint64_t uses = 0;
-    Chunks chunks;                                 ///< not full yet
-    std::deque<std::unique_ptr<Chunk>> queue;      ///< for the writers
-    size_t under_way = 0;                          ///< chunks in memory: in the queue or being written
-    size_t buffers = 0;                            ///< all there are
+    Chunks chunks;                             ///< not full yet
+    std::deque<std::unique_ptr<Chunk>> queue;  ///< for the writers
+    size_t under_way = 0;                      ///< chunks in memory: in the queue or being written
+    size_t buffers = 0;                        ///< all there are
     std::vector<Memory> free_buffers;
-    std::string background_error;
+    std::string first_error;
     bool stop = false;
     std::condition_variable arrivals, changed;  ///< of the queue; of all that write() and sync() wait for
     std::vector<std::thread> writers;
@@ -538,12 +430,12 @@ void OutputFiles::write(int file, uint64_t at, std::span<const std::byte> bytes)
     self.check_range(file, at, bytes.size());
     {
         const std::lock_guard lock(self.mutex);
-        self.throw_background_error();
+        self.throw_first_error();
     }
     if (bytes.empty()) return;
     const std::shared_ptr<Implementation::Open> open = self.open(file);
     const bool direct = open->direct_works;
-    if (!direct) self.put_cached(*open, file, {at, at + bytes.size()}, bytes.data());
+    if (!direct) self.put_now(*open, file, at, bytes);
     while (!bytes.empty()) {
         const uint64_t step = std::min<uint64_t>(bytes.size(), self.chunk_bytes - at % self.chunk_bytes);
         if (direct)
@@ -582,9 +474,7 @@ void OutputFiles::sync() {
                 self.fail_at("made to last", file, 0, self.files[size_t(file)].bytes);
     } catch (const Error& error) {
         // The system reports a lost page once: a second try must not succeed.
-        const std::lock_guard lock(self.mutex);
-        if (self.background_error.empty()) self.background_error = error.what();
-        throw;
+        self.fail_for_good(error.what());
     }
 }
 

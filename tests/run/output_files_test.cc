@@ -1,20 +1,25 @@
 #include "src/run/output_files.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstring>
+#include <random>
 #include <thread>
 #include <vector>
 
+#include "src/run/descriptor.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/run/test_files.h"
 
@@ -128,6 +133,205 @@ TEST(OutputFiles, ManyFilesStayWithinTheLimitOfOpenOnes) {
         const std::string half = as_text(pattern(uint64_t(file), 50));
         ASSERT_EQ(contents_of(folder / layout.files[size_t(file)].name).substr(4096), half + half);
     }
+}
+
+/// Bytes of the data of a file, and who writes them.
+struct Piece {
+    int file = 0;
+    uint64_t begin = 0, end = 0;  ///< in the file
+    int owner = 0;                ///< -1: nobody
+};
+
+/// All data in pieces of 1 byte to 300 kB in nearly ascending order, every file by turns. Owners change at pages only.
+std::vector<Piece> random_pieces(const OutputLayout& layout, std::mt19937& random, int owners, bool gaps) {
+    std::vector<Piece> pieces;
+    for (size_t file = 0; file < layout.files.size(); ++file)
+        for (uint64_t begin = layout.files[file].data_begin; begin < layout.files[file].bytes;) {
+            const uint64_t end_of_owner =
+                std::min((begin / 4096 + 1 + random() % 300) * 4096, layout.files[file].bytes);
+            const int owner = gaps && random() % 8 == 0 ? -1 : int(random() % unsigned(owners));
+            while (begin < end_of_owner) {
+                const uint64_t most = random() % 4 == 0 ? 5'000 : 300'000;
+                const uint64_t end = std::min(begin + 1 + random() % most, end_of_owner);
+                pieces.push_back({int(file), begin, end, owner});
+                begin = end;
+            }
+        }
+    std::vector<std::pair<uint64_t, Piece>> order;
+    for (const Piece& piece : pieces) order.push_back({piece.begin + random() % 1'000'000, piece});
+    std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::transform(order.begin(), order.end(), pieces.begin(), [](const auto& entry) { return entry.second; });
+    return pieces;
+}
+
+std::vector<std::byte> bytes_of(const Piece& piece) {
+    return pattern(uint64_t(piece.file) * 1'000'003 + piece.begin, piece.end - piece.begin);
+}
+
+/// Writes pieces by `threads` threads for each owner, each owner with its own object, and compares whole files. What
+/// nobody writes holds 'z' before and after.
+void write_and_compare(const std::string& folder, std::mt19937& random, int owners, int threads, uint64_t memory,
+                       bool sync_between) {
+    const OutputLayout layout = layout_of({5'300'001, 2'100'000, 4096 * 300, 900'000, 4'194'304}, 8192);
+    std::vector<std::string> expected;
+    for (const OutputLayout::File& file : layout.files) {
+        expected.push_back(file.header + std::string(file.bytes - file.data_begin, 'z'));
+        std::ofstream(folder + "/" + file.name) << expected.back();
+    }
+    OutputFiles::create(folder, layout);
+    const std::vector<Piece> pieces = random_pieces(layout, random, owners, true);
+    for (const Piece& piece : pieces)
+        if (piece.owner >= 0)
+            expected[size_t(piece.file)].replace(piece.begin, piece.end - piece.begin, as_text(bytes_of(piece)));
+
+    std::vector<std::unique_ptr<OutputFiles>> outputs;
+    std::vector<std::atomic<size_t>> next(static_cast<size_t>(owners));
+    std::vector<std::thread> running;
+    for (int owner = 0; owner < owners; ++owner) {
+        outputs.push_back(std::make_unique<OutputFiles>(folder, layout, memory));
+        for (int thread = 0; thread < threads; ++thread)
+            running.emplace_back([&, owner, &files = *outputs.back()] {
+                for (size_t k = next[size_t(owner)]++; k < pieces.size(); k = next[size_t(owner)]++) {
+                    if (pieces[k].owner == owner) files.write(pieces[k].file, pieces[k].begin, bytes_of(pieces[k]));
+                    if (sync_between && k == pieces.size() / 2) files.sync();
+                }
+            });
+    }
+    for (std::thread& thread : running) thread.join();
+    for (const auto& files : outputs) files->sync();
+    for (size_t file = 0; file < layout.files.size(); ++file)
+        ASSERT_TRUE(contents_of(folder + "/" + layout.files[file].name) == expected[file]) << file;
+}
+
+class OutputFilesOfAnyMemory : public testing::TestWithParam<uint64_t> {};
+
+TEST_P(OutputFilesOfAnyMemory, RandomPiecesOfManyThreadsArrive) {
+    std::mt19937 random(unsigned(GetParam()) + 1);
+    for (int round = 0; round < 3; ++round) {
+        const TemporaryFolder folder;
+        write_and_compare(folder.path(), random, 1, 4, GetParam(), round == 1);
+    }
+}
+
+TEST_P(OutputFilesOfAnyMemory, NeighbouringPagesHaveDifferentWriters) {
+    std::mt19937 random(unsigned(GetParam()) + 2);
+    for (int round = 0; round < 3; ++round) {
+        const TemporaryFolder folder;
+        write_and_compare(folder.path(), random, 2, 2, GetParam(), round == 1);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Memory, OutputFilesOfAnyMemory, testing::Values(0, 1 << 20, 5'000'000, 64 << 20));
+
+TEST(OutputFiles, FileSystemInMemory) {
+    std::string folder = "/dev/shm/amalgam-test-XXXXXX";
+    if (!::mkdtemp(folder.data())) GTEST_SKIP() << "no /dev/shm";
+    std::mt19937 random(5);
+    write_and_compare(folder, random, 2, 2, 1 << 20, true);
+    std::filesystem::remove_all(folder);
+}
+
+TEST(OutputFiles, WhatWaitsIsWrittenAtTheEndWithoutSync) {
+    const TemporaryFolder folder;
+    const OutputLayout layout = layout_of({6'000'000});
+    OutputFiles::create(folder.path(), layout);
+    OutputFiles(folder.path(), layout).write(0, 4096 + 1'000'001, pattern(3, 3'000'000));
+    EXPECT_TRUE(contents_of(folder / "model-0.safetensors") == layout.files[0].header + std::string(1'000'001, '\0') +
+                                                                   as_text(pattern(3, 3'000'000)) +
+                                                                   std::string(1'999'999, '\0'));
+}
+
+TEST(OutputFiles, FullChunksDoNotWaitForSync) {
+    const TemporaryFolder folder;
+    const OutputLayout layout = layout_of({8'000'000});
+    OutputFiles::create(folder.path(), layout);
+    OutputFiles files(folder.path(), layout);
+    files.write(0, 4096, pattern(9, 5'000'000));
+    const std::string expected = layout.files[0].header + as_text(pattern(9, 5'000'000));
+    const auto arrived = [&] {
+        return contents_of(folder / "model-0.safetensors").substr(0, 4 << 20) == expected.substr(0, 4 << 20);
+    };
+    // However slow the disk: a minute.
+    for (int turn = 0; turn < 6000 && !arrived(); ++turn) ::usleep(10'000);
+    EXPECT_TRUE(arrived());
+}
+
+/// Pages of a file that are in the page cache.
+size_t cached_pages(const std::string& path, uint64_t bytes) {
+    const Descriptor file(::open(path.c_str(), O_RDONLY));
+    void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file.number(), 0);
+    std::vector<unsigned char> there((bytes + 4095) / 4096);
+    if (memory == MAP_FAILED || ::mincore(memory, bytes, there.data()) != 0) return SIZE_MAX;
+    ::munmap(memory, bytes);
+    return size_t(std::count_if(there.begin(), there.end(), [](unsigned char page) { return page & 1; }));
+}
+
+TEST(OutputFiles, BulkDataGoesPastThePageCache) {
+    const TemporaryFolder folder;
+    const OutputLayout layout = layout_of({10'000'000, 10'000'000});
+    OutputFiles::create(folder.path(), layout);
+    const std::string path = folder / "model-0.safetensors";
+    if (!Descriptor(::open(path.c_str(), O_WRONLY | O_DIRECT))) GTEST_SKIP() << "the file system does not offer it";
+    // The header's page, the end, and where pieces meet while both are there: only what came in parts of pages.
+    OutputFiles files(folder.path(), layout);
+    for (uint64_t at = 0; at < 10'000'000; at += 100'000) files.write(0, 4096 + at, pattern(at, 100'000));
+    files.sync();
+    EXPECT_LE(cached_pages(path, 10'004'096), 4u);
+    // A hole of one byte a megabyte: nothing outside of its page suffers.
+    for (uint64_t at = 0; at < 10'000'000; at += 1'000'000) files.write(1, 4096 + at, pattern(at, 999'999));
+    files.sync();
+    EXPECT_LE(cached_pages(folder / "model-1.safetensors", 10'004'096), 30u);
+}
+
+TEST(OutputFiles, ManyLargeFilesStayWithinTheLimitOfOpenOnes) {
+    const TemporaryFolder folder;
+    const OutputLayout layout = layout_of(std::vector<uint64_t>(45, 1'100'000));
+    OutputFiles::create(folder.path(), layout);
+    const int code = in_child([&] {
+        const struct rlimit limit { 80, 80 };
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        return error_of([&] {
+                   OutputFiles files(folder.path(), layout);
+                   for (uint64_t round = 0; round < 2; ++round)
+                       for (int file = 0; file < 45; ++file)
+                           files.write(file, 4096 + round * 550'000, pattern(uint64_t(file), 550'000));
+                   files.sync();
+               }) == "no error"
+                   ? 0
+                   : 1;
+    });
+    ASSERT_EQ(code, 0);
+    for (int file = 0; file < 45; ++file) {
+        const std::string half = as_text(pattern(uint64_t(file), 550'000));
+        ASSERT_TRUE(contents_of(folder / layout.files[size_t(file)].name).substr(4096) == half + half) << file;
+    }
+}
+
+/// A file that may not grow beyond its first MiB, as if the disk were full there.
+int beyond_the_limit(const std::string& folder, uint64_t memory) {
+    const OutputLayout layout = layout_of({40'000'000});
+    std::ofstream(folder + "/model-0.safetensors").put('x');
+    const struct rlimit limit { 1 << 20, 1 << 20 };
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    ::signal(SIGXFSZ, SIG_IGN);
+    OutputFiles files(folder, layout, memory);
+    const auto told = [](const std::string& text) {
+        return text.find("model-0.safetensors: bytes ") != std::string::npos &&
+               text.find("cannot be written (File too large)") != std::string::npos;
+    };
+    const std::string first = error_of([&] {
+        for (uint64_t at = 0; at < 40'000'000; at += 500'000) files.write(0, 4096 + at, pattern(at, 500'000));
+        files.sync();
+    });
+    if (!told(first)) return 1;
+    if (error_of([&] { files.write(0, 4096, pattern(0, 1)); }) != first) return 2;
+    if (error_of([&] { files.sync(); }) != first) return 3;
+    return 0;
+}
+
+TEST_P(OutputFilesOfAnyMemory, ErrorsOfTheBackgroundComeWithTheNextCallAndStay) {
+    const TemporaryFolder folder;
+    EXPECT_EQ(in_child([&] { return beyond_the_limit(folder.path(), GetParam()); }), 0);
 }
 
 TEST(OutputFiles, RefusesBytesOutsideOfTheData) {
