@@ -30,7 +30,8 @@ void check_mpi(int result, const char* call, const char* file, int line) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     MPI_Error_string(result, text, &length);
-    fail("{} failed in {}:{} ({}): another rank may have ended; see the messages before this one", call, file, line, text);
+    fail("{} failed in {}:{} ({}): another rank may have ended; see the messages before this one", call, file, line,
+         text);
 }
 
 #define AMALGAM_MPI(call) check_mpi((call), #call, __FILE__, __LINE__)
@@ -93,9 +94,8 @@ class MpiCommunicator : public Communicator {
     using Communicator::broadcast;
     void broadcast(std::span<std::byte> bytes, int root) override {
         check_rank(root);
-        for_chunks(bytes, [&](std::byte* data, int count) {
-            AMALGAM_MPI(MPI_Bcast(data, count, MPI_BYTE, root, handle_));
-        });
+        for_chunks(bytes,
+                   [&](std::byte* data, int count) { AMALGAM_MPI(MPI_Bcast(data, count, MPI_BYTE, root, handle_)); });
     }
 
     std::vector<std::string> gather(const std::string& bytes, int root) override {
@@ -147,8 +147,8 @@ class MpiCommunicator : public Communicator {
     void receive(std::span<std::byte> bytes, int from, int tag) override {
         check_peer(from, tag);
         const uint64_t length = receive_length(from, tag);
-        check(length == bytes.size(), "rank {} sent {} bytes where rank {} expects {} (a bug in the program)", from, length,
-              rank_, bytes.size());
+        check(length == bytes.size(), "rank {} sent {} bytes where rank {} expects {} (a bug in the program)", from,
+              length, rank_, bytes.size());
         receive_pieces(bytes, from, tag);
     }
 

@@ -36,7 +36,9 @@ class SelfCommunicator : public Communicator {
 
   private:
     static void check_rank(int rank) { check(rank == 0, "rank {} of a group of 1 (a bug in the program)", rank); }
-    [[noreturn]] static void no_other() { fail("a message to or from another rank in a group of 1 (a bug in the program)"); }
+    [[noreturn]] static void no_other() {
+        fail("a message to or from another rank in a group of 1 (a bug in the program)");
+    }
 };
 
 }  // namespace

@@ -72,7 +72,8 @@ Session::Session() : exceptions_(std::uncaught_exceptions()) {
     mpi::start();
     world_ = mpi::world();
     check(launch.size == 0 || launch.size == world_->size(),
-          "{} started {} processes but MPI sees {} (it was built without support for this launcher, so that each would do "
+          "{} started {} processes but MPI sees {} (it was built without support for this launcher, so that each would "
+          "do "
           "the whole work): under Slurm use srun --mpi=pmix, or mpirun inside the allocation",
           launch.launcher, launch.size, world_->size());
     set_log_rank(world_->rank(), world_->size());

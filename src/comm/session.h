@@ -11,11 +11,11 @@ namespace amalgam {
 
 /// How this process was started, as its environment tells (Open MPI's mpirun, PMI, PMIx, srun); no MPI call.
 struct Launch {
-    bool parallel = false;    ///< by a launcher, with other ranks or an unknown number of them
-    int rank = 0;             ///< 0 if unknown
-    int size = 1;             ///< 0 if unknown
-    bool one_node = false;    ///< known to be all on this machine
-    std::string launcher;     ///< "mpirun", "srun", ...; "" if alone
+    bool parallel = false;  ///< by a launcher, with other ranks or an unknown number of them
+    int rank = 0;           ///< 0 if unknown
+    int size = 1;           ///< 0 if unknown
+    bool one_node = false;  ///< known to be all on this machine
+    std::string launcher;   ///< "mpirun", "srun", ...; "" if alone
 };
 
 /// `environment(name)` gives a variable or nothing.

@@ -104,7 +104,8 @@ TEST(Pool, ThreadsShareTheWork) {
     pool.parallel_for(2, [&](int64_t, int) {
         ++arrived;
         const auto start = std::chrono::steady_clock::now();
-        while (arrived < 2 && std::chrono::steady_clock::now() - start < std::chrono::seconds(20)) std::this_thread::yield();
+        while (arrived < 2 && std::chrono::steady_clock::now() - start < std::chrono::seconds(20))
+            std::this_thread::yield();
     });
     EXPECT_EQ(arrived.load(), 2);
 }

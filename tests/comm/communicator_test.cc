@@ -23,7 +23,8 @@ class Ranks : public testing::Test {
     const int rank_, size_;
 };
 
-const std::vector<int64_t> lengths = {0, 1, 2, 7, 8, 9, chunk / 8 - 1, chunk / 8 + 1, chunk - 1, chunk, chunk + 1, 5 * chunk + 3};
+const std::vector<int64_t> lengths = {
+    0, 1, 2, 7, 8, 9, chunk / 8 - 1, chunk / 8 + 1, chunk - 1, chunk, chunk + 1, 5 * chunk + 3};
 
 /// Text that differs by rank, and all along.
 std::string text_of(int rank, int64_t length) {
@@ -79,7 +80,8 @@ TEST_F(Ranks, SumsOverTheRanksBefore) {
         std::iota(values.begin(), values.end(), uint64_t(rank_) * 1000);
         world_.exclusive_sum(std::span(values));
         const uint64_t before = uint64_t(rank_);
-        for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], before * i + 1000 * (before * (before - 1) / 2));
+        for (size_t i = 0; i < values.size(); ++i)
+            ASSERT_EQ(values[i], before * i + 1000 * (before * (before - 1) / 2));
     }
 }
 
@@ -174,7 +176,8 @@ TEST_F(Ranks, RangesOfRanks) {
             ASSERT_EQ(part->node_rank(), rank_ - first);
             ASSERT_EQ(part->all_reduce_sum(uint64_t(rank_)), uint64_t((first + last - 1) * (last - first) / 2));
             const std::vector<std::string> texts = part->all_gather(text_of(rank_, 3 * chunk));
-            for (int rank = first; rank < last; ++rank) ASSERT_EQ(texts[size_t(rank - first)], text_of(rank, 3 * chunk));
+            for (int rank = first; rank < last; ++rank)
+                ASSERT_EQ(texts[size_t(rank - first)], text_of(rank, 3 * chunk));
             const std::unique_ptr<Communicator> self = part->range(part->rank(), part->rank() + 1);
             ASSERT_EQ(self->size(), 1);
             ASSERT_EQ(self->all_reduce_sum(uint64_t{7}), 7u);
@@ -193,7 +196,9 @@ TEST_F(Ranks, AllOnThisMachine) {
 TEST_F(Ranks, AgreeOnTheFirstError) {
     EXPECT_NO_THROW(world_.agree(""));
     for (int failing = 0; failing < size_; ++failing) {
-        const auto own = [&](int rank) { return rank >= failing ? "broken on " + std::to_string(rank) : std::string(); };
+        const auto own = [&](int rank) {
+            return rank >= failing ? "broken on " + std::to_string(rank) : std::string();
+        };
         const std::string expected = (failing ? "rank " + std::to_string(failing) + ": " : "") + own(failing);
         EXPECT_THAT([&] { world_.agree(own(rank_)); }, testing::ThrowsMessage<AgreedError>(expected));
     }

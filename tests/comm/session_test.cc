@@ -23,7 +23,10 @@ TEST(FindLaunch, Alone) {
 }
 
 TEST(FindLaunch, Mpirun) {
-    Launch launch = with({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}, {"PMIX_RANK", "3"}});
+    Launch launch = with({{"OMPI_COMM_WORLD_SIZE", "4"},
+                          {"OMPI_COMM_WORLD_RANK", "3"},
+                          {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+                          {"PMIX_RANK", "3"}});
     EXPECT_TRUE(launch.parallel);
     EXPECT_TRUE(launch.one_node);
     EXPECT_EQ(launch.rank, 3);
@@ -36,15 +39,22 @@ TEST(FindLaunch, Mpirun) {
 }
 
 TEST(FindLaunch, SlurmStep) {
-    Launch launch = with({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "2"}, {"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_STEP_NUM_NODES", "2"}, {"SLURM_NTASKS", "8"}});
+    Launch launch = with({{"SLURM_STEP_ID", "0"},
+                          {"SLURM_PROCID", "2"},
+                          {"SLURM_STEP_NUM_TASKS", "8"},
+                          {"SLURM_STEP_NUM_NODES", "2"},
+                          {"SLURM_NTASKS", "8"}});
     EXPECT_TRUE(launch.parallel);
     EXPECT_FALSE(launch.one_node);
     EXPECT_EQ(launch.rank, 2);
     EXPECT_EQ(launch.size, 8);
-    launch = with({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_STEP_NUM_NODES", "1"}});
+    launch = with(
+        {{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_STEP_NUM_NODES", "1"}});
     EXPECT_TRUE(launch.one_node);
     // One task in a large job.
-    EXPECT_FALSE(with({{"SLURM_STEP_ID", "3"}, {"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_NTASKS", "8"}}).parallel);
+    EXPECT_FALSE(
+        with({{"SLURM_STEP_ID", "3"}, {"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_NTASKS", "8"}})
+            .parallel);
 }
 
 TEST(FindLaunch, BatchScriptIsNoRank) {
@@ -64,7 +74,9 @@ TEST(FindLaunch, OtherManagers) {
 }
 
 TEST(FindLaunch, NonsenseIsIgnored) {
-    EXPECT_FALSE(with({{"OMPI_COMM_WORLD_SIZE", "many"}, {"PMI_SIZE", "-3"}, {"PMIX_RANK", "1x"}, {"SLURM_STEP_ID", "1"}}).parallel);
+    EXPECT_FALSE(
+        with({{"OMPI_COMM_WORLD_SIZE", "many"}, {"PMI_SIZE", "-3"}, {"PMIX_RANK", "1x"}, {"SLURM_STEP_ID", "1"}})
+            .parallel);
     EXPECT_FALSE(with({{"OMPI_COMM_WORLD_SIZE", "0"}, {"PMI_SIZE", "99999999999"}, {"PMIX_RANK", ""}}).parallel);
 }
 
