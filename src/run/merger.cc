@@ -101,8 +101,7 @@ void Merger::find_finished() {
             part.finished[size_t(block - part.where.first)] = true;
             const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(end, part.where.write_end);
             if (from < to) totals_.bytes_resumed += to - from;
-            if (block >= part.where.own_first && block < part.where.own_last)
-                totals_.digests.push_back({part.where.task, block, *digest});
+            if (reports(part, block)) totals_.digests.push_back({part.where.task, block, *digest});
         }
     });
     if (settings_.progress) {
@@ -112,6 +111,14 @@ void Merger::find_finished() {
                 if (finished) done += block_bytes(part);
         settings_.progress(done);
     }
+}
+
+/// Two ranks compute a block whose bytes straddle theirs; the one that writes the first of them counts and reports.
+bool Merger::reports(const Part& part, int64_t block) const {
+    const TensorTask& what = task(part);
+    const uint64_t begin = layout_.places[size_t(part.where.task)].begin +
+                           uint64_t(block) * (uint64_t(block_elements) * uint64_t(info(what.dtype).bits) / 8);
+    return begin >= part.where.write_begin && begin < part.where.write_end;
 }
 
 /// Bytes that a full block of all inputs and of the output takes.
@@ -261,9 +268,11 @@ void Merger::run_unit(size_t first, size_t last) {
         for (int64_t block = part.where.first; block < part.where.last;) {
             // Runs of blocks that are not finished yet.
             int64_t end = block;
-            while (end < part.where.last && !part.finished[size_t(end - part.where.first)]) ++end;
+            while (end < part.where.last && !part.finished[size_t(end - part.where.first)] &&
+                   (end == block || reports(part, end) == reports(part, block)))
+                ++end;
             if (end > block) spans.push_back({&part, block, end});
-            block = end + 1;
+            block = std::max(end, block + 1);
         }
     }
     settle(std::move(unsettled));
@@ -286,7 +295,8 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     auto& buffer = out_buffers_[size_t(scratch.thread)];
     if (buffer.size() < bytes) buffer.resize(bytes);
     FoldCounts counts = part.work->apply(window, scratch, buffer.data());
-    if (counts.nonfinite_input) count_nonfinite(part, window);
+    const bool reported = reports(part, window.first_block());
+    if (counts.nonfinite_input && reported) count_nonfinite(part, window);
     for (const TaskInput* input : all_inputs(what)) inputs_.get(input->model, input->tensor.file).check_whole();
 
     const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(begin + bytes, part.where.write_end);
@@ -295,19 +305,22 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
         bytes_written_ += to - from;
     }
     const uint64_t block_size = uint64_t(block_elements) * bits / 8;
-    std::vector<FinishedBlock> owned;
+    // A block with something to count is computed again by a resume, so that its counts are complete.
+    const bool counted = counts.nonfinite_input || counts.nonfinite_output > 0 || counts.saturated > 0;
+    std::vector<FinishedBlock> digests;
     for (uint64_t at = 0; at < bytes; at += block_size) {
         const int64_t block = window.first_block() + int64_t(at / block_size);
         const uint64_t digest =
             block_digest(std::span<const std::byte>(buffer).subspan(at, std::min(block_size, bytes - at)));
-        journal_.block_done(part.where.task, block, digest);
-        if (block >= part.where.own_first && block < part.where.own_last)
-            owned.push_back({part.where.task, block, digest});
+        if (!counted) journal_.block_done(part.where.task, block, digest);
+        digests.push_back({part.where.task, block, digest});
     }
     std::lock_guard lock(mutex_);
-    totals_.digests.insert(totals_.digests.end(), owned.begin(), owned.end());
-    totals_.saturated += counts.saturated;
-    totals_.nonfinite_output += counts.nonfinite_output;
+    if (reported) {
+        totals_.digests.insert(totals_.digests.end(), digests.begin(), digests.end());
+        totals_.saturated += counts.saturated;
+        totals_.nonfinite_output += counts.nonfinite_output;
+    }
     if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));
 }
 

@@ -27,7 +27,7 @@ struct MergeTotals {
     int64_t saturated = 0, nonfinite_output = 0, emptied_inputs = 0;
     double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
     std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
-    std::vector<FinishedBlock> digests;                           ///< of the blocks this rank owns
+    std::vector<FinishedBlock> digests;                           ///< of the blocks this rank reports
 };
 
 struct MergerSettings {
@@ -80,6 +80,7 @@ class Merger {
     std::vector<Span> cut(const std::vector<Span>& spans, bool sparse);
     int64_t window_blocks(const Part& part) const;
     uint64_t block_bytes(const Part& part) const;
+    bool reports(const Part& part, int64_t block) const;
     Window shape_window(const Span& span) const;
     void drop_inputs(const Window& window);
     void drop_windows(const std::vector<Span>& windows, size_t first, size_t last);
