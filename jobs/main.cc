@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "jobs/commands.h"
@@ -59,9 +61,14 @@ int guarded(const std::vector<std::string>& words) {
     // Known without MPI, so that a mistake is reported once.
     const Launch launch = find_launch();
     set_log_rank(launch.rank, launch.size);
+    // A launcher ends all ranks when the first one fails: rank 0, which alone speaks, must be that one.
+    const auto let_rank_0_speak = [&launch] {
+        if (launch.rank > 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+    };
     try {
         return run(words, launch.rank);
     } catch (const UsageError& error) {
+        let_rank_0_speak();
         const Command* command = words.empty() ? nullptr : find_command(words[0]);
         log_error("{}", error.what());
         log_info("see: amalgam {}--help", command ? std::string(command->name) + " " : "");

@@ -45,7 +45,8 @@ class Journal {
     Journal(const Journal&) = delete;
     Journal& operator=(const Journal&) = delete;
 
-    /// The bytes of the block are in the output file. Throws Error as flush() does.
+    /// The bytes of the block were given to the output; after a kill their digest tells whether they arrived. Throws Error as
+    /// flush() does.
     void block_done(int64_t task, int64_t block, uint64_t digest);
     void statistics_done(int64_t task, const std::string& bytes);
     /// Throws Error if the file cannot be written; from then on every call does.

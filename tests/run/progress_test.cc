@@ -85,7 +85,7 @@ TEST(Progress, DrawsOneLineOnATerminalAndWipesIt) {
                 for (int k = 0; k < 100; ++k) progress.add(1);
             });
         for (std::thread& thread : threads) thread.join();
-        std::this_thread::sleep_for(milliseconds(350));
+        std::this_thread::sleep_for(milliseconds(1500));  // a busy machine draws late
         progress.finish();
     });
     EXPECT_THAT(seen, AllOf(StartsWith("\rmerging ["), HasSubstr("]  40 %, 400 B of 1 kB"), EndsWith("\r\x1b[K"),
@@ -96,7 +96,7 @@ TEST(Progress, TheCallerKnowsWhatAllRanksHaveDone) {
     const std::string seen = seen_on_terminal([](int terminal) {
         Progress progress({"merging", 1000, false, [](uint64_t own) { return 3 * own; }, terminal});
         progress.add(300);
-        std::this_thread::sleep_for(milliseconds(250));
+        std::this_thread::sleep_for(milliseconds(1500));
     });
     EXPECT_THAT(seen, HasSubstr(" 90 %, 900 B of 1 kB"));
 }
@@ -105,7 +105,7 @@ TEST(Progress, QuietIsQuiet) {
     EXPECT_EQ(seen_on_terminal([](int terminal) {
                   Progress progress({"merging", 1000, true, nullptr, terminal});
                   progress.add(300);
-                  std::this_thread::sleep_for(milliseconds(250));
+                  std::this_thread::sleep_for(milliseconds(1500));
                   progress.finish();
               }),
               "");
