@@ -1,5 +1,5 @@
-// Speed of the CPU's passes: a base and eight bf16 models that fit no cache, in work blocks, on one thread. `of_read` is
-// the share of what a plain loop over the same bytes reads.
+// Speed of the CPU's passes: a base and eight bf16 models that fit no cache, in work blocks, on one thread. `of_read`
+// is the share of what a plain loop over the same bytes reads.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>

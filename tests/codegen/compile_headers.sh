@@ -34,7 +34,8 @@ if [ "$kernels" -ne $expected ]; then
     exit 1
 fi
 # A product and a sum without .rn may become one fused instruction, and other bits than the CPU's.
-if grep -nE '\b(fma|mad)\.|\b(add|sub|mul)\.f(32|64)' "$work/passes.ptx" | grep -vE 'mad\.(lo|hi|wide)' | head -5 | grep .; then
+fused='\b(fma|mad)\.|\b(add|sub|mul)\.f(32|64)'
+if grep -nE "$fused" "$work/passes.ptx" | grep -vE 'mad\.(lo|hi|wide)' | head -5 | grep .; then
     echo "the lines above of $work/passes.ptx are fused, or may be: compile with -fmad=false"
     exit 1
 fi

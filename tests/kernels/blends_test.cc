@@ -118,7 +118,8 @@ struct Products {
     Gram gram() const { return {values, count}; }
 };
 
-void expect_blend(const Vectors& x, const std::vector<double>& coefficients, const Vector& want, Real tolerance = 1e-12L) {
+void expect_blend(const Vectors& x, const std::vector<double>& coefficients, const Vector& want,
+                  Real tolerance = 1e-12L) {
     ASSERT_EQ(coefficients.size(), x.size());
     Vector got(want.size());
     Real size = 1e-300L, largest = 1;
@@ -142,8 +143,8 @@ Vector random_vector(size_t dimension, std::mt19937_64& random) {
 /// Pairs with every relation that matters: general, nearly and exactly parallel, antiparallel, zero, tiny.
 Vectors second_vectors(const Vector& x, std::mt19937_64& random) {
     const Vector other = random_vector(x.size(), random);
-    Vectors all = {other, scaled(1e-3L, other), x, scaled(3, x), scaled(-0.3L, x), scaled(-1, x), scaled(0, x),
-                   scaled(1e-12L, other)};
+    Vectors all = {other,        scaled(1e-3L, other), x, scaled(3, x), scaled(-0.3L, x), scaled(-1, x),
+                   scaled(0, x), scaled(1e-12L, other)};
     for (Real bend : {0.5L, 0.05L, 0.02L, 1e-3L}) {
         all.push_back(combine(1, x, bend, other));
         all.push_back(combine(-0.7L, x, bend, other));
@@ -189,12 +190,14 @@ TEST(NuSlerp, AgreesWithVectors) {
         for (int trial = 0; trial < 20; ++trial) {
             const Vector x = random_vector(dimension, random);
             for (const Vector& y : second_vectors(x, random))
-                for (auto [first, second] : {std::pair{1., 1.}, {0.25, 0.5}, {0., 1.}, {1., 0.}, {-1., 3.}, {2., -1.}, {1., -1.}}) {
+                for (auto [first, second] :
+                     {std::pair{1., 1.}, {0.25, 0.5}, {0., 1.}, {1., 0.}, {-1., 3.}, {2., -1.}, {1., -1.}}) {
                     const Vectors both = {x, y};
                     // Exact opposites are a matter of rounding: within it of sin = 1e-8 either branch will do.
                     const Real sine = std::sqrt(std::fmax(0, 1 - std::pow(dot(x, y) / (length(x) * length(y)), 2)));
                     if (sine < 1e-6L && dot(x, y) < 0) continue;
-                    expect_blend(both, blends::nuslerp(Products(both).gram(), first, second), nuslerp(x, y, first, second), 1e-9L);
+                    expect_blend(both, blends::nuslerp(Products(both).gram(), first, second),
+                                 nuslerp(x, y, first, second), 1e-9L);
                 }
         }
 }
@@ -256,7 +259,8 @@ TEST(MultiSlerp, OppositesThatCancelAreAveraged) {
         ASSERT_EQ(got, (std::vector<double>{2, 2})) << trial;
     }
     const Vectors three = {{1, 0}, {-0.5L, std::sqrt(0.75L)}, {-0.5L, -std::sqrt(0.75L)}};
-    EXPECT_THROW(blends::multislerp(Products(three).gram(), std::vector<double>{1, 1, 1}, true, 1e-8), std::domain_error);
+    EXPECT_THROW(blends::multislerp(Products(three).gram(), std::vector<double>{1, 1, 1}, true, 1e-8),
+                 std::domain_error);
 }
 
 TEST(Karcher, AgreesWithVectors) {
@@ -301,13 +305,15 @@ TEST(ModelStock, AgreesWithVectors) {
             for (int trial = 0; trial < 30; ++trial) {
                 const Vector common = random_vector(dimension, random);
                 Vectors d;
-                for (size_t i = 0; i < count; ++i) d.push_back(combine(1, common, trial * 0.1L, random_vector(dimension, random)));
+                for (size_t i = 0; i < count; ++i)
+                    d.push_back(combine(1, common, trial * 0.1L, random_vector(dimension, random)));
                 if (trial % 7 == 1) d.back() = scaled(0, common);
                 if (trial % 7 == 2)
                     for (Vector& v : d) v = scaled(1e-5L, v);  // the floor on the norms shrinks the cosine
                 const Real want = model_stock(d);
                 if (std::fabs(want) > 1e3L) continue;  // near the pole
-                EXPECT_NEAR(blends::model_stock(Products(d).gram()), double(want), 1e-9 * (1 + std::fabs(double(want))) * (1 + std::fabs(double(want))));
+                EXPECT_NEAR(blends::model_stock(Products(d).gram()), double(want),
+                            1e-9 * (1 + std::fabs(double(want))) * (1 + std::fabs(double(want))));
             }
 }
 

@@ -14,11 +14,13 @@
 
 namespace amalgam::test {
 
-/// Codes of one tensor. The last byte is the last of its allocation, so that the address sanitizer sees a read behind it.
+/// Codes of one tensor. The last byte is the last of its allocation: the address sanitizer sees a read behind it.
 class Tensor {
   public:
     Tensor(Dtype dtype, int64_t count, int offset)
-        : dtype_(dtype), offset_(size_t(offset)), bytes_(std::make_unique<unsigned char[]>(size_t(offset) + size_t(count * bytes_of(dtype)))) {}
+        : dtype_(dtype),
+          offset_(size_t(offset)),
+          bytes_(std::make_unique<unsigned char[]>(size_t(offset) + size_t(count * bytes_of(dtype)))) {}
 
     Dtype dtype() const { return dtype_; }
     Operand operand() const { return {bytes_.get() + offset_, dtype_}; }
@@ -42,7 +44,10 @@ class Tensor {
 class Output {
   public:
     Output(Dtype dtype, int64_t count, int offset)
-        : dtype_(dtype), begin_(guard + size_t(offset)), end_(begin_ + size_t(count * bytes_of(dtype))), bytes_(end_ + guard, pattern) {}
+        : dtype_(dtype),
+          begin_(guard + size_t(offset)),
+          end_(begin_ + size_t(count * bytes_of(dtype))),
+          bytes_(end_ + guard, pattern) {}
 
     Dtype dtype() const { return dtype_; }
     void* data() { return bytes_.data() + begin_; }
@@ -79,21 +84,15 @@ inline void sprinkle_specials(Tensor& tensor, int64_t count, int64_t phase) {
     const uint64_t infinity = ((uint64_t(1) << format.exponent) - 1) << format.mantissa;
     for (int64_t i = phase; i < count; i += 83) {
         switch ((i / 83 + phase) % 6) {
-            case 0:
-                tensor.set_code(i, format.canonical_nan);
-                break;
+            case 0: tensor.set_code(i, format.canonical_nan); break;
             case 1:
                 if (format.has_infinity) tensor.set_code(i, infinity);
                 break;
             case 2:
                 if (format.has_infinity) tensor.set_code(i, infinity | format.sign_bit());
                 break;
-            case 3:
-                tensor.set_code(i, format.sign_bit());
-                break;
-            case 4:
-                tensor.set_code(i, 1);
-                break;
+            case 3: tensor.set_code(i, format.sign_bit()); break;
+            case 4: tensor.set_code(i, 1); break;
             default:
                 // A NaN that is not the canonical one.
                 tensor.set_code(i, (format.sign_bit() - 1) | format.sign_bit());

@@ -23,27 +23,19 @@ const std::vector<Dtype> small_dtypes = {Dtype::bf16, Dtype::f16, Dtype::f8_e4m3
 
 float expand(Dtype dtype, uint64_t code) {
     switch (dtype) {
-        case Dtype::bf16:
-            return float_from_bf16(uint16_t(code));
-        case Dtype::f16:
-            return float_from_f16(uint16_t(code));
-        case Dtype::f8_e4m3:
-            return float_from_e4m3(uint8_t(code));
-        default:
-            return float_from_e5m2(uint8_t(code));
+        case Dtype::bf16: return float_from_bf16(uint16_t(code));
+        case Dtype::f16: return float_from_f16(uint16_t(code));
+        case Dtype::f8_e4m3: return float_from_e4m3(uint8_t(code));
+        default: return float_from_e5m2(uint8_t(code));
     }
 }
 
 uint64_t shrink(Dtype dtype, float value) {
     switch (dtype) {
-        case Dtype::bf16:
-            return bf16_from_float(value);
-        case Dtype::f16:
-            return f16_from_float(value);
-        case Dtype::f8_e4m3:
-            return e4m3_from_float(value);
-        default:
-            return e5m2_from_float(value);
+        case Dtype::bf16: return bf16_from_float(value);
+        case Dtype::f16: return f16_from_float(value);
+        case Dtype::f8_e4m3: return e4m3_from_float(value);
+        default: return e5m2_from_float(value);
     }
 }
 
@@ -189,7 +181,8 @@ void each_difficult_double(Dtype dtype, const See& see) {
         see(value);
         see(-value);
     }
-    for (double value : {0., -0., 5e-324, -5e-324, 1.7976931348623157e308, infinity, -infinity, double(NAN)}) see(value);
+    for (double value : {0., -0., 5e-324, -5e-324, 1.7976931348623157e308, infinity, -infinity, double(NAN)})
+        see(value);
 }
 
 TEST(Element, NarrowToOddIsRoundToOdd) {
@@ -223,7 +216,8 @@ TEST(Element, SaturationIsWhatTheRangeCuts) {
             check_one(std::nextafter(value, float_infinity));
             check_one(std::nextafter(value, -float_infinity));
         });
-        for (float value : {float_infinity, -float_infinity, std::numeric_limits<float>::max(), float(NAN)}) check_one(value);
+        for (float value : {float_infinity, -float_infinity, std::numeric_limits<float>::max(), float(NAN)})
+            check_one(value);
     }
 }
 

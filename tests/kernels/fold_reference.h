@@ -14,11 +14,12 @@ namespace amalgam::test {
 template <class T>
 double kept_factor(Sparsifier sparsifier, const FoldModel& model, int64_t first, int64_t at, T delta) {
     switch (sparsifier) {
-        case Sparsifier::none:
-            return 1;
+        case Sparsifier::none: return 1;
         case Sparsifier::magnitude: {
             // Borders are given as bits; beyond infinity come the NaNs.
-            auto number = [](uint64_t bits) { return sizeof(T) == 4 ? T(float_of(uint32_t(bits))) : T(double_of(bits)); };
+            auto number = [](uint64_t bits) {
+                return sizeof(T) == 4 ? T(float_of(uint32_t(bits))) : T(double_of(bits));
+            };
             const uint64_t infinite = sizeof(T) == 4 ? 0x7f800000u : 0x7ff0000000000000u;
             if (std::isnan(delta)) return model.high > infinite + 1 && model.low <= infinite + 1 ? 1 : 0;
             const T size = std::fabs(delta);
@@ -27,13 +28,13 @@ double kept_factor(Sparsifier sparsifier, const FoldModel& model, int64_t first,
         }
         case Sparsifier::random:
             return model.all || keeps_reference(model.address, first + at, model.threshold) ? 1 : 0;
-        case Sparsifier::factors:
-            return model.factors ? double(model.factors[at]) : 1;
+        case Sparsifier::factors: return model.factors ? double(model.factors[at]) : 1;
     }
     return 0;
 }
 
-/// A result, how far rounding may take the kernel from it, and what it may be instead where an election is a draw but for rounding.
+/// A result, how far rounding may take the kernel from it, and what it may be instead where an election is a draw but
+/// for rounding.
 template <class R>
 struct Expected {
     R value, tolerance, alternative;
@@ -90,12 +91,14 @@ Expected<R> fold_reference(cpu::FoldKind kind, const Terms<R>& terms, const std:
             const bool up = total >= 0;
             const bool close = std::fabs(total) <= roundings * scaled_size;
             R value = elected(up), other = close ? elected(!up) : value;
-            R bound = roundings * (std::fabs(terms.base) + std::fabs(R(constants.factor)) * scaled_size / lowest_divisor);
+            R bound =
+                roundings * (std::fabs(terms.base) + std::fabs(R(constants.factor)) * scaled_size / lowest_divisor);
             return {value, bound, other};
         }
         case cpu::FoldKind::nearswap: {
             const R distance = std::fabs(terms.deltas[0]);
-            const R ratio = std::isnan(distance) ? 0 : std::min(R(1), R(constants.factor) / std::max(distance, R(1e-6L)));
+            const R ratio =
+                std::isnan(distance) ? 0 : std::min(R(1), R(constants.factor) / std::max(distance, R(1e-6L)));
             R value = terms.base + ratio * terms.deltas[0];
             return {value, roundings * size, value};
         }

@@ -89,7 +89,8 @@ class Problem {
             terms.deltas.push_back(factor == 0 ? R(0) : R(delta) * factor);
             terms.sizes.push_back(factor == 0 ? R(0) : std::fabs(factor) * (std::fabs(R(x)) + std::fabs(R(base))));
         }
-        auto result = fold_reference<R>(combination_.kind, terms, models_, constants_, R(std::numeric_limits<T>::epsilon()));
+        auto result =
+            fold_reference<R>(combination_.kind, terms, models_, constants_, R(std::numeric_limits<T>::epsilon()));
         result.tolerance += 16 * R(std::numeric_limits<T>::denorm_min());  // roundings of subnormal numbers
         return result;
     }
@@ -115,8 +116,7 @@ class Problem {
             if (m % 3 == 2) model.weight = -0.125 * model.weight;
             model.scale = model.weight * rescale;
             switch (combination_.sparsifier) {
-                case Sparsifier::none:
-                    break;
+                case Sparsifier::none: break;
                 case Sparsifier::magnitude:
                     model.low = m == 3 ? 0 : bits_as(combination_.wide, 0.02);
                     if (m % 2 == 1) model.high = bits_as(combination_.wide, 0.07);
@@ -136,7 +136,7 @@ class Problem {
             models_.push_back(model);
         }
         first_ = int64_t(random() % 3) * 65536 + (random() % 2 ? int64_t(1) << 36 : 0);
-        constants_.factor = combination_.kind == FoldKind::nearswap ? 0.03
+        constants_.factor = combination_.kind == FoldKind::nearswap                                        ? 0.03
                             : combination_.kind == FoldKind::ram || combination_.kind == FoldKind::ramplus ? 0.02
                                                                                                            : 0.75;
         constants_.divisor = 1.75;
@@ -176,8 +176,8 @@ class Checker {
             } else {
                 const bool near = std::fabs(got - want.value) <= want.tolerance;
                 const bool other = std::fabs(got - want.alternative) <= want.tolerance;
-                ASSERT_TRUE(near || other) << "element " << i << ": " << got << ", not " << want.value << " within "
-                                           << want.tolerance;
+                ASSERT_TRUE(near || other)
+                    << "element " << i << ": " << got << ", not " << want.value << " within " << want.tolerance;
             }
         }
         EXPECT_EQ(counts.nonfinite_output, nonfinite);
@@ -301,7 +301,8 @@ TEST(FoldBits, DoNotDependOnPacksOrInstructions) {
 /// Hand-computed: three task vectors at eight elements.
 TEST(FoldByHand, Ties) {
     const std::array<float, 8> base = {1, 1, 1, 1, 1, 1, 1, 1};
-    const std::array<float, 8> a = {2, 2, 2, 1, 0, 1, 1.5, 3}, b = {3, 0, 0, 1, 0, 3, 1.5, 1}, c = {4, 0, 3, 1, 2, 1, 1, 1};
+    const std::array<float, 8> a = {2, 2, 2, 1, 0, 1, 1.5, 3}, b = {3, 0, 0, 1, 0, 3, 1.5, 1},
+                               c = {4, 0, 3, 1, 2, 1, 1, 1};
     std::array<float, 8> out{};
     const Operand inputs[] = {{a.data(), Dtype::f32}, {b.data(), Dtype::f32}, {c.data(), Dtype::f32}};
     FoldModel models[3];
@@ -315,7 +316,8 @@ TEST(FoldByHand, Ties) {
     arguments.count = 8;
     arguments.out = out.data();
     cpu::fold(FoldKind::elect, Sparsifier::none, false, arguments);
-    // Votes: (1, 2, 1.5) up; (1, -1, -.5) down; (1, -1, 1) up; none; (-1, -1, .5) down; (0, 2, 0) up; (.5, .5, 0); (2, 0, 0).
+    // Votes: (1, 2, 1.5) up; (1, -1, -.5) down; (1, -1, 1) up; none; (-1, -1, .5) down; (0, 2, 0) up; (.5, .5, 0);
+    // (2, 0, 0).
     const std::array<float, 8> want = {1 + 2 * 4.5f / 2.5f, 1 - 2 * 1.5f / 1.5f, 1 + 2 * 2.f / 1.5f, 1,
                                        1 - 2 * 2.f / 2.f,   1 + 2 * 2.f,         1 + 2 * 0.5f,       1 + 2 * 2.f};
     EXPECT_EQ(out, want);

@@ -12,8 +12,8 @@ namespace amalgam::test {
 
 struct Format {
     int exponent, mantissa;
-    bool has_infinity;   ///< false and saturates: E4M3FN spends the top exponent on numbers, its last code is the NaN
-    bool saturates;      ///< overflow gives the largest finite number
+    bool has_infinity;  ///< false and saturates: E4M3FN spends the top exponent on numbers, its last code is the NaN
+    bool saturates;     ///< overflow gives the largest finite number
     uint64_t canonical_nan;
     int width() const { return 1 + exponent + mantissa; }
     int bias() const { return (1 << (exponent - 1)) - 1; }
@@ -22,18 +22,12 @@ struct Format {
 
 inline Format format_of(Dtype dtype) {
     switch (dtype) {
-        case Dtype::bf16:
-            return {8, 7, true, false, 0x7fc0};
-        case Dtype::f16:
-            return {5, 10, true, false, 0x7e00};
-        case Dtype::f8_e4m3:
-            return {4, 3, false, true, 0x7f};
-        case Dtype::f8_e5m2:
-            return {5, 2, true, true, 0x7f};
-        case Dtype::f32:
-            return {8, 23, true, false, 0x7fc00000};
-        default:
-            return {11, 52, true, false, 0x7ff8000000000000};
+        case Dtype::bf16: return {8, 7, true, false, 0x7fc0};
+        case Dtype::f16: return {5, 10, true, false, 0x7e00};
+        case Dtype::f8_e4m3: return {4, 3, false, true, 0x7f};
+        case Dtype::f8_e5m2: return {5, 2, true, true, 0x7f};
+        case Dtype::f32: return {8, 23, true, false, 0x7fc00000};
+        default: return {11, 52, true, false, 0x7ff8000000000000};
     }
 }
 

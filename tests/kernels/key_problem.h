@@ -26,13 +26,18 @@ struct KeyProblem {
     std::vector<float> factors;
     KeyArguments arguments;
 
-    KeyProblem(int64_t count, int inputs, bool wide, bool specials = true) : base(wide ? Dtype::f64 : Dtype::bf16, count, 1) {
+    KeyProblem(int64_t count, int inputs, bool wide, bool specials = true)
+        : base(wide ? Dtype::f64 : Dtype::bf16, count, 1) {
         std::mt19937_64 random(uint64_t(count) + (wide ? 1u : 0u));
         fill_normal(base, count, 0.3, random);
         if (specials) sprinkle_specials(base, count, 3);
         std::uniform_int_distribution<int> step(-8, 8);
         for (int m = 0; m < inputs; ++m) {
-            tensors.emplace_back(wide && m % 2 ? Dtype::f32 : wide ? Dtype::f64 : m % 2 ? Dtype::f16 : Dtype::bf16, count, 3);
+            tensors.emplace_back(wide && m % 2 ? Dtype::f32
+                                 : wide        ? Dtype::f64
+                                 : m % 2       ? Dtype::f16
+                                               : Dtype::bf16,
+                                 count, 3);
             // Steps on a lattice: many distances are equal.
             for (int64_t i = 0; i < count; ++i) tensors.back().set(i, base.value(i) + step(random) * 0.0078125L);
             if (specials) sprinkle_specials(tensors.back(), count, 7 * m);

@@ -43,7 +43,8 @@ void check_extraction(int64_t count) {
     for (int64_t i = 0; i < count; ++i) {
         long double mean = 0, variance = 0;
         for (int m = 0; m < 3; ++m) mean += static_cast<long double>(problem.delta<T>(m, i)) / 3;
-        for (int m = 0; m < 3; ++m) variance += std::pow(static_cast<long double>(problem.delta<T>(m, i)) - mean, 2) / 3;
+        for (int m = 0; m < 3; ++m)
+            variance += std::pow(static_cast<long double>(problem.delta<T>(m, i)) - mean, 2) / 3;
         if (!std::isfinite(variance)) {
             ASSERT_EQ(variances[size_t(i)], 0x7f800001u) << i;
         } else {
@@ -93,7 +94,8 @@ void check_counts(KeyKind kind, int64_t count) {
         std::vector<std::vector<uint32_t>> bins(4);
         for (size_t s = 0; s < 4; ++s) {
             const auto& keys = sorted[s % 3];
-            uint64_t low = keys.empty() ? 5 : keys[random() % keys.size()], high = keys.empty() ? 9 : keys[random() % keys.size()];
+            uint64_t low = keys.empty() ? 5 : keys[random() % keys.size()],
+                     high = keys.empty() ? 9 : keys[random() % keys.size()];
             if (low > high) std::swap(low, high);
             ++high;
             if (trial == 0) low = 0;
@@ -115,7 +117,8 @@ void check_counts(KeyKind kind, int64_t count) {
             for (size_t b = 0; b < bins[s].size(); ++b) {
                 const uint64_t begin = window.low + (b << window.shift);
                 const uint64_t end = std::min(begin + (uint64_t(1) << window.shift), window.high);
-                ASSERT_EQ(int64_t(bins[s][b]), from(begin) - from(end)) << "bin " << b << " of " << begin << " to " << end;
+                ASSERT_EQ(int64_t(bins[s][b]), from(begin) - from(end))
+                    << "bin " << b << " of " << begin << " to " << end;
             }
         }
     }

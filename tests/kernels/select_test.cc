@@ -120,7 +120,8 @@ void check_sce(int64_t count, Dtype out_dtype, bool specials) {
             total += deltas.back();
             size += std::fabs(deltas.back());
         }
-        const R tolerance = 16 * R(std::numeric_limits<T>::epsilon()) * size + 16 * R(std::numeric_limits<T>::denorm_min());
+        const R tolerance =
+            16 * R(std::numeric_limits<T>::epsilon()) * size + 16 * R(std::numeric_limits<T>::denorm_min());
         const R base = R(problem.base.value(i)), want = sce_reference(base, deltas, weights, total >= 0);
         const R other = std::fabs(total) > tolerance ? want : sce_reference(base, deltas, weights, !(total >= 0));
         const R got = R(exact.value(i));
@@ -129,7 +130,8 @@ void check_sce(int64_t count, Dtype out_dtype, bool specials) {
         else if (std::isinf(want))
             ASSERT_EQ(got, want) << i;
         else
-            ASSERT_TRUE(std::fabs(got - want) <= tolerance || std::fabs(got - other) <= tolerance) << i << ": " << got << " " << want;
+            ASSERT_TRUE(std::fabs(got - want) <= tolerance || std::fabs(got - other) <= tolerance)
+                << i << ": " << got << " " << want;
         ASSERT_EQ(output.code(i), test::encode(out_dtype, exact.value(i)));
     }
 }
@@ -172,7 +174,8 @@ void check_fold_columns(int64_t count, int64_t columns, int64_t column, bool wit
     const bool wide = sizeof(T) == 8;
     const KeyProblem problem(count, 2, wide);
     std::vector<double> coefficients;
-    for (int64_t c = 0; c < 2 * columns; ++c) coefficients.push_back(0.25 + 0.125 * double(c % 11) - 0.5 * double(c % 3));
+    for (int64_t c = 0; c < 2 * columns; ++c)
+        coefficients.push_back(0.25 + 0.125 * double(c % 11) - 0.5 * double(c % 3));
     FoldArguments arguments;
     if (with_base) arguments.base = problem.base.operand();
     arguments.inputs = problem.operands.data();
@@ -190,7 +193,8 @@ void check_fold_columns(int64_t count, int64_t columns, int64_t column, bool wit
         R want = base, size = std::fabs(base);
         nonfinite_input |= !std::isfinite(base);
         for (size_t m = 0; m < 2; ++m) {
-            const R x = R(problem.tensors[m].value(i)), c = R(coefficients[m * size_t(columns) + size_t((column + i) % columns)]);
+            const R x = R(problem.tensors[m].value(i)),
+                    c = R(coefficients[m * size_t(columns) + size_t((column + i) % columns)]);
             want += c * R(T(T(x) - T(base)));
             size += std::fabs(c) * (std::fabs(x) + std::fabs(base));
             nonfinite_input |= !std::isfinite(x);
@@ -198,7 +202,8 @@ void check_fold_columns(int64_t count, int64_t columns, int64_t column, bool wit
         const R got = R(output.value(i));
         nonfinite += !std::isfinite(got);
         if (std::isfinite(want))
-            ASSERT_NEAR(double(got), double(want), double(16 * R(std::numeric_limits<T>::epsilon()) * size) + 1e-44) << i;
+            ASSERT_NEAR(double(got), double(want), double(16 * R(std::numeric_limits<T>::epsilon()) * size) + 1e-44)
+                << i;
         else if (std::isnan(want))
             ASSERT_EQ(output.code(i), test::format_of(output.dtype()).canonical_nan);
         else

@@ -159,11 +159,14 @@ TEST(ThresholdSearch, WithoutASample) {
         SCOPED_TRACE(named.name);
         const DataSet data(named.keys);
         for (int64_t k : interesting_ranks(data.size()))
-            for (bool cut : {false, true}) EXPECT_LE(search_rounds(data, k, named.key_bits, cut, {}), named.key_bits / 13 + 2);
+            for (bool cut : {false, true})
+                EXPECT_LE(search_rounds(data, k, named.key_bits, cut, {}), named.key_bits / 13 + 2);
     }
 }
 
-TEST(ThresholdSearch, NothingToSearch) { EXPECT_EQ(search_rounds(DataSet(std::vector<uint64_t>()), 0, 31, true, {}), 0); }
+TEST(ThresholdSearch, NothingToSearch) {
+    EXPECT_EQ(search_rounds(DataSet(std::vector<uint64_t>()), 0, 31, true, {}), 0);
+}
 
 TEST(ThresholdSearch, AWholeSampleSettlesAllButTies) {
     for (const NamedData& named : small_data_sets()) {

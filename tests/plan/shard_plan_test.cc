@@ -154,8 +154,8 @@ class Inspection {
     const Made& made_;
     int ranks_;
     ShardPlan plan_;
-    std::vector<int64_t> owned_;                   ///< blocks [0, n) of a task have an owner
-    std::vector<uint64_t> written_;                ///< bytes up to here have a writer
+    std::vector<int64_t> owned_;     ///< blocks [0, n) of a task have an owner
+    std::vector<uint64_t> written_;  ///< bytes up to here have a writer
     std::vector<int> first_owner_, last_owner_, joined_;
     std::vector<std::pair<int, int>> announced_;
     std::vector<std::pair<int64_t, int>> last_page_;  ///< by file: page last written to, and by whom
@@ -169,7 +169,8 @@ void inspect(const Made& made, std::initializer_list<int> ranks) {
     }
 }
 
-constexpr Dtype all_kinds[] = {Dtype::bf16, Dtype::f32, Dtype::f64, Dtype::f8_e4m3, Dtype::f4, Dtype::f6_e2m3, Dtype::boolean, Dtype::i64};
+constexpr Dtype all_kinds[] = {Dtype::bf16, Dtype::f32,     Dtype::f64,     Dtype::f8_e4m3,
+                               Dtype::f4,   Dtype::f6_e2m3, Dtype::boolean, Dtype::i64};
 
 /// `tensors` of up to `largest` elements (and blocks, vectors, scalars and nothing), of every kind.
 Made random_tasks(size_t tensors, int64_t largest, uint64_t shard_bytes, uint64_t seed) {
@@ -181,17 +182,10 @@ Made random_tasks(size_t tensors, int64_t largest, uint64_t shard_bytes, uint64_
         const int64_t elements = int64_t(random() % uint64_t(largest)) / 8 * 8 + 8;
         std::vector<int64_t> shape = {elements / 8, 8};
         switch (random() % 8) {
-            case 0:
-                shape = {8};
-                break;
-            case 1:
-                shape = {random() % 2 ? 0 : 16, 0};
-                break;
-            case 2:
-                shape = {block_elements * int64_t(1 + random() % 3)};
-                break;
-            case 3:
-                shape = info(dtype).bits >= 8 ? std::vector<int64_t>{} : std::vector<int64_t>{8};
+            case 0: shape = {8}; break;
+            case 1: shape = {random() % 2 ? 0 : 16, 0}; break;
+            case 2: shape = {block_elements * int64_t(1 + random() % 3)}; break;
+            case 3: shape = info(dtype).bits >= 8 ? std::vector<int64_t>{} : std::vector<int64_t>{8};
         }
         made.add(dtype, shape, int(random() % 4) + 1, random() % 2 ? dtype : Dtype::bf16, random() % 2);
     }
@@ -237,7 +231,8 @@ TEST(ShardPlan, AHugeTensorAmongSmallOnes) {
 
 TEST(ShardPlan, ManyTensors) {
     Made made;
-    for (int i = 0; i < 100'000; ++i) made.add(i % 10 ? Dtype::bf16 : Dtype::f32, {i % 13 * 1000}, 3, Dtype::bf16, true);
+    for (int i = 0; i < 100'000; ++i)
+        made.add(i % 10 ? Dtype::bf16 : Dtype::f32, {i % 13 * 1000}, 3, Dtype::bf16, true);
     made.lay_out(100'000'000);
     EXPECT_GT(made.layout.files.size(), 5u);
     inspect(made, {1, 8, 4096});
