@@ -70,9 +70,9 @@ std::string seen_on_terminal(const std::function<void(int terminal)>& body) {
     const Descriptor close_master(master), close_slave(slave);
     body(slave);
     ::fcntl(master, F_SETFL, O_NONBLOCK);
-    std::string seen(1 << 16, '\0');
-    const ssize_t count = ::read(master, seen.data(), seen.size());
-    seen.resize(count > 0 ? size_t(count) : 0);
+    std::string seen;
+    char piece[4096];
+    for (ssize_t count; (count = ::read(master, piece, sizeof piece)) > 0;) seen.append(piece, size_t(count));
     return seen;
 }
 
@@ -85,7 +85,7 @@ TEST(Progress, DrawsOneLineOnATerminalAndWipesIt) {
                 for (int k = 0; k < 100; ++k) progress.add(1);
             });
         for (std::thread& thread : threads) thread.join();
-        std::this_thread::sleep_for(milliseconds(1500));  // a busy machine draws late
+        std::this_thread::sleep_for(milliseconds(700));  // a busy machine draws late
         progress.finish();
     });
     EXPECT_THAT(seen, AllOf(StartsWith("\rmerging ["), HasSubstr("]  40 %, 400 B of 1 kB"), EndsWith("\r\x1b[K"),
@@ -96,7 +96,7 @@ TEST(Progress, TheCallerKnowsWhatAllRanksHaveDone) {
     const std::string seen = seen_on_terminal([](int terminal) {
         Progress progress({"merging", 1000, false, [](uint64_t own) { return 3 * own; }, terminal});
         progress.add(300);
-        std::this_thread::sleep_for(milliseconds(1500));
+        std::this_thread::sleep_for(milliseconds(700));
     });
     EXPECT_THAT(seen, HasSubstr(" 90 %, 900 B of 1 kB"));
 }
@@ -105,7 +105,7 @@ TEST(Progress, QuietIsQuiet) {
     EXPECT_EQ(seen_on_terminal([](int terminal) {
                   Progress progress({"merging", 1000, true, nullptr, terminal});
                   progress.add(300);
-                  std::this_thread::sleep_for(milliseconds(1500));
+                  std::this_thread::sleep_for(milliseconds(700));
                   progress.finish();
               }),
               "");
