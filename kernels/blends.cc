@@ -46,8 +46,7 @@ std::vector<double> slerp(const Gram& gram, double t) {
 std::vector<double> nuslerp(const Gram& gram, double first_weight, double second_weight) {
     double total = first_weight + second_weight;
     double t = std::fabs(total) < 1e-6 ? 0.5 : second_weight / total;
-    double cosine =
-        clamp_cosine(gram(0, 1) / (std::max(norm(gram, 0), 1e-7) * std::max(norm(gram, 1), 1e-7)));
+    double cosine = clamp_cosine(gram(0, 1) / (std::max(norm(gram, 0), 1e-7) * std::max(norm(gram, 1), 1e-7)));
     double angle = exact_acos(cosine), sine = exact_sin(angle);
     // The cosine of exact opposites is -1 but for its rounding, which the angle turns into 1e-8 and the quotients into
     // factors of 10^8 that cancel.
@@ -119,8 +118,8 @@ std::vector<double> karcher(const Gram& gram, int max_iter, double tol) {
     for (size_t i = 0; i < n; ++i) point[i] = length[i] > tol ? alpha / length[i] : 0;
     double point_length = std::sqrt(squared_length(gram, point));
     if (point_length <= tol) {
-        size_t first = size_t(std::find_if(length.begin(), length.end(), [&](double l) { return l > tol; }) -
-                              length.begin());
+        size_t first =
+            size_t(std::find_if(length.begin(), length.end(), [&](double l) { return l > tol; }) - length.begin());
         std::fill(point.begin(), point.end(), 0.);
         point[first] = 1 / length[first];
     } else {
@@ -162,7 +161,7 @@ double model_stock(const Gram& gram) {
     for (int64_t i = 0; i < n; ++i)
         for (int64_t j = i + 1; j < n; ++j)
             total += clamp_cosine(gram(i, j) / std::max(norm(gram, i) * norm(gram, j), 1e-6));
-    double cosine = total / double(n * (n - 1) / 2);
+    double cosine = total / (0.5 * double(n * (n - 1)));
     // At the pole the task vectors cancel each other: nothing is left to move the base by.
     const double divisor = 1 + double(n - 1) * cosine;
     return std::fabs(divisor) < 1e-6 ? 0 : double(n) * cosine / divisor;

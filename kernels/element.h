@@ -34,15 +34,11 @@ AMALGAM_BODY double double_of(uint64_t bits) {
 /// bytes_of() of the dtypes that are computed with; device code cannot read the table.
 AMALGAM_BODY int stored_bytes(Dtype dtype) {
     switch (dtype) {
-        case Dtype::f64:
-            return 8;
-        case Dtype::f32:
-            return 4;
+        case Dtype::f64: return 8;
+        case Dtype::f32: return 4;
         case Dtype::bf16:
-        case Dtype::f16:
-            return 2;
-        default:
-            return 1;
+        case Dtype::f16: return 2;
+        default: return 1;
     }
 }
 

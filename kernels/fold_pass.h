@@ -7,15 +7,16 @@ namespace amalgam {
 
 /// Constants of a fold; what they mean is the fold's business.
 struct FoldConstants {
-    double factor = 1;     ///< lambda, or lambda over a scalar divisor; t of nearswap; epsilon of RAM
-    double divisor = 1;    ///< of a plain average
+    double factor = 1;       ///< lambda, or lambda over a scalar divisor; t of nearswap; epsilon of RAM
+    double divisor = 1;      ///< of a plain average
     bool normalize = false;  ///< divide by the weight that took part, element by element
 };
 
 /// What a block of a fold saw.
 struct FoldCounts {
     bool nonfinite_input = false;  ///< NaN or infinity among the elements read
-    int64_t nonfinite_output = 0;  ///< results that are not finite, or too large for the output dtype (FP8: see saturated)
+    int64_t nonfinite_output =
+        0;                  ///< results that are not finite, or too large for the output dtype (FP8: see saturated)
     int64_t saturated = 0;  ///< cut to the largest finite FP8 number
 };
 
@@ -105,8 +106,7 @@ struct FoldPass {
     }
     template <int N>
     AMALGAM_BODY void count_saturated(const T* result, int valid) {
-        for (int i = 0; i < valid; ++i)
-            counts.saturated += saturates(arguments.out_dtype, result[i]);
+        for (int i = 0; i < valid; ++i) counts.saturated += saturates(arguments.out_dtype, result[i]);
     }
 };
 

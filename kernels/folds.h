@@ -12,9 +12,13 @@ struct Average {
     T divisor;
     AMALGAM_BODY explicit Average(const FoldConstants& constants) : divisor(static_cast<T>(constants.divisor)) {}
     template <class Sums>
-    AMALGAM_BODY void add(Sums sums, T value, T scale, T) const { sums[0] += scale * value; }
+    AMALGAM_BODY void add(Sums sums, T value, T scale, T) const {
+        sums[0] += scale * value;
+    }
     template <class Sums>
-    AMALGAM_BODY T finish(T, Sums sums) const { return sums[0] / divisor; }
+    AMALGAM_BODY T finish(T, Sums sums) const {
+        return sums[0] / divisor;
+    }
 };
 
 /// Base plus a multiple of the sum of scaled task vectors.
@@ -25,9 +29,13 @@ struct Sum {
     T factor;
     AMALGAM_BODY explicit Sum(const FoldConstants& constants) : factor(static_cast<T>(constants.factor)) {}
     template <class Sums>
-    AMALGAM_BODY void add(Sums sums, T delta, T scale, T) const { sums[0] += scale * delta; }
+    AMALGAM_BODY void add(Sums sums, T delta, T scale, T) const {
+        sums[0] += scale * delta;
+    }
     template <class Sums>
-    AMALGAM_BODY T finish(T base, Sums sums) const { return base + factor * sums[0]; }
+    AMALGAM_BODY T finish(T base, Sums sums) const {
+        return base + factor * sums[0];
+    }
 };
 
 /// Election of one sign per element by mass; those that agree are added, or averaged by weight (TIES).
@@ -68,7 +76,9 @@ struct NearSwap {
     T t;
     AMALGAM_BODY explicit NearSwap(const FoldConstants& constants) : t(static_cast<T>(constants.factor)) {}
     template <class Sums>
-    AMALGAM_BODY void add(Sums sums, T delta, T, T) const { sums[0] += delta; }
+    AMALGAM_BODY void add(Sums sums, T delta, T, T) const {
+        sums[0] += delta;
+    }
     template <class Sums>
     AMALGAM_BODY T finish(T base, Sums sums) const {
         T distance = sums[0] < 0 ? -sums[0] : sums[0];

@@ -4,8 +4,8 @@
 
 namespace amalgam {
 
-constexpr int gram_tile = 16;   ///< vectors whose products with 16 others are summed together
-constexpr int gram_strip = 8;   ///< packs that are converted at a time, to stay in the cache
+constexpr int gram_tile = 16;  ///< vectors whose products with 16 others are summed together
+constexpr int gram_strip = 8;  ///< packs that are converted at a time, to stay in the cache
 
 /// Memory one thread needs for gram_block().
 struct GramScratch {
@@ -15,7 +15,9 @@ struct GramScratch {
 };
 
 /// Place of the pair i <= j of `count` vectors in the upper triangle.
-AMALGAM_BODY constexpr int64_t pair_index(int64_t i, int64_t j, int64_t count) { return i * count - i * (i - 1) / 2 + (j - i); }
+AMALGAM_BODY constexpr int64_t pair_index(int64_t i, int64_t j, int64_t count) {
+    return i * count - i * (i - 1) / 2 + (j - i);
+}
 AMALGAM_BODY constexpr int64_t pair_count(int64_t count) { return count * (count + 1) / 2; }
 
 struct GramArguments {

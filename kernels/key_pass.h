@@ -64,8 +64,7 @@ struct KeyPass {
                 }
             }
             AMALGAM_LANES
-            for (int i = 0; i < N; ++i)
-                key[i] = order_key(static_cast<float>(spread[i] / arguments.input_count));
+            for (int i = 0; i < N; ++i) key[i] = order_key(static_cast<float>(spread[i] / arguments.input_count));
         } else {
             T value[N];
             load_pack<N>(arguments.inputs[input], at, valid, value);

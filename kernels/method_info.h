@@ -21,9 +21,9 @@ struct Field {
     std::string_view name;
     Scope scope;
     FieldKind kind;
-    bool required;         ///< no default: every non-base model (or the recipe) must give it
-    double default_value;  ///< booleans: 0 or 1; NaN of a field that is neither required nor given: absent
-    double low, high;      ///< inclusive range of valid values
+    bool required;                   ///< no default: every non-base model (or the recipe) must give it
+    double default_value;            ///< booleans: 0 or 1; NaN of a field that is neither required nor given: absent
+    double low, high;                ///< inclusive range of valid values
     double search_low, search_high;  ///< sensible range for a search
     std::string_view help;
 };
@@ -56,16 +56,16 @@ enum class Trim : uint8_t {
 
 struct MethodInfo {
     std::string_view name;
-    std::string_view summary;  ///< one sentence for help and documentation
-    std::string_view source;   ///< paper or origin of the formula
+    std::string_view summary;         ///< one sentence for help and documentation
+    std::string_view source;          ///< paper or origin of the formula
     std::string_view mergekit_rules;  ///< what compat = "mergekit" does
     std::string_view paper_rules;     ///< what compat = "paper" does differently; "" if nothing
     Shape shape;
     BaseUse base;
     int min_models, max_models;  ///< without the base; max 0: any number
     std::span<const Field> fields;
-    Trim trim = Trim::none;   ///< of methods that add task vectors to the base
-    bool election = false;    ///< a sign is elected per element before they are added
+    Trim trim = Trim::none;  ///< of methods that add task vectors to the base
+    bool election = false;   ///< a sign is elected per element before they are added
 
     /// Place of the field called `name`, or -1.
     constexpr int field(std::string_view wanted) const {

@@ -22,7 +22,11 @@
 
 namespace amalgam {
 
-using Methods = std::tuple<methods::Linear, methods::Slerp, methods::NuSlerp, methods::MultiSlerp, methods::Karcher, methods::ModelStock, methods::TaskArithmetic, methods::Ties, methods::DareLinear, methods::DareTies, methods::DellaLinear, methods::Della, methods::Breadcrumbs, methods::BreadcrumbsTies, methods::NearSwap, methods::Sce, methods::Ram, methods::RamPlus, methods::ArceeFusion, methods::Passthrough>;
+using Methods =
+    std::tuple<methods::Linear, methods::Slerp, methods::NuSlerp, methods::MultiSlerp, methods::Karcher,
+               methods::ModelStock, methods::TaskArithmetic, methods::Ties, methods::DareLinear, methods::DareTies,
+               methods::DellaLinear, methods::Della, methods::Breadcrumbs, methods::BreadcrumbsTies, methods::NearSwap,
+               methods::Sce, methods::Ram, methods::RamPlus, methods::ArceeFusion, methods::Passthrough>;
 
 namespace detail {
 template <class... Method>

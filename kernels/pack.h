@@ -71,8 +71,7 @@ AMALGAM_BODY void expand_pack(Dtype dtype, const unsigned char* bytes, T* values
             for (int i = 0; i < N; ++i) values[i] = float_from_e5m2(stored[i]);
             return;
         }
-        default:
-            return;
+        default: return;
     }
 }
 
@@ -131,8 +130,7 @@ AMALGAM_BODY void shrink_pack(Dtype dtype, const T* values, unsigned char* bytes
             for (int i = 0; i < N; ++i) stored[i] = e5m2_from_float(narrow[i]);
             return;
         }
-        default:
-            return;
+        default: return;
     }
 }
 }  // namespace detail

@@ -22,14 +22,10 @@ FoldCounts by_type(bool wide, const FoldArguments& arguments) {
 template <template <class> class Fold>
 FoldCounts by_sparsifier(Sparsifier sparsifier, bool wide, const FoldArguments& arguments) {
     switch (sparsifier) {
-        case Sparsifier::none:
-            return by_type<Fold, Sparsifier::none>(wide, arguments);
-        case Sparsifier::magnitude:
-            return by_type<Fold, Sparsifier::magnitude>(wide, arguments);
-        case Sparsifier::random:
-            return by_type<Fold, Sparsifier::random>(wide, arguments);
-        case Sparsifier::factors:
-            return by_type<Fold, Sparsifier::factors>(wide, arguments);
+        case Sparsifier::none: return by_type<Fold, Sparsifier::none>(wide, arguments);
+        case Sparsifier::magnitude: return by_type<Fold, Sparsifier::magnitude>(wide, arguments);
+        case Sparsifier::random: return by_type<Fold, Sparsifier::random>(wide, arguments);
+        case Sparsifier::factors: return by_type<Fold, Sparsifier::factors>(wide, arguments);
     }
     return {};
 }
@@ -70,18 +66,12 @@ AMALGAM_CLONES FoldCounts run_columns(const FoldArguments& arguments, const doub
 
 FoldCounts fold(FoldKind kind, Sparsifier sparsifier, bool wide, const FoldArguments& arguments) {
     switch (kind) {
-        case FoldKind::average:
-            return by_type<folds::Average, Sparsifier::none>(wide, arguments);
-        case FoldKind::sum:
-            return by_sparsifier<folds::Sum>(sparsifier, wide, arguments);
-        case FoldKind::elect:
-            return by_sparsifier<folds::Elect>(sparsifier, wide, arguments);
-        case FoldKind::nearswap:
-            return by_type<folds::NearSwap, Sparsifier::none>(wide, arguments);
-        case FoldKind::ram:
-            return by_type<folds::Ram, Sparsifier::none>(wide, arguments);
-        case FoldKind::ramplus:
-            return by_type<folds::RamPlus, Sparsifier::none>(wide, arguments);
+        case FoldKind::average: return by_type<folds::Average, Sparsifier::none>(wide, arguments);
+        case FoldKind::sum: return by_sparsifier<folds::Sum>(sparsifier, wide, arguments);
+        case FoldKind::elect: return by_sparsifier<folds::Elect>(sparsifier, wide, arguments);
+        case FoldKind::nearswap: return by_type<folds::NearSwap, Sparsifier::none>(wide, arguments);
+        case FoldKind::ram: return by_type<folds::Ram, Sparsifier::none>(wide, arguments);
+        case FoldKind::ramplus: return by_type<folds::RamPlus, Sparsifier::none>(wide, arguments);
     }
     return {};
 }

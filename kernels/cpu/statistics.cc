@@ -127,14 +127,10 @@ void draws(const MaskAddress& address, int64_t first, int64_t count, uint32_t* w
 
 void norms(Sparsifier sparsifier, bool wide, const FoldArguments& arguments, double* totals) {
     switch (sparsifier) {
-        case Sparsifier::none:
-            return norms_by_type<Sparsifier::none>(wide, arguments, totals);
-        case Sparsifier::magnitude:
-            return norms_by_type<Sparsifier::magnitude>(wide, arguments, totals);
-        case Sparsifier::random:
-            return norms_by_type<Sparsifier::random>(wide, arguments, totals);
-        case Sparsifier::factors:
-            return norms_by_type<Sparsifier::factors>(wide, arguments, totals);
+        case Sparsifier::none: return norms_by_type<Sparsifier::none>(wide, arguments, totals);
+        case Sparsifier::magnitude: return norms_by_type<Sparsifier::magnitude>(wide, arguments, totals);
+        case Sparsifier::random: return norms_by_type<Sparsifier::random>(wide, arguments, totals);
+        case Sparsifier::factors: return norms_by_type<Sparsifier::factors>(wide, arguments, totals);
     }
 }
 

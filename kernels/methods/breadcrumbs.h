@@ -4,13 +4,15 @@
 namespace amalgam::methods {
 
 constexpr std::string_view breadcrumbs_rules =
-    "drops int(gamma x n) elements at the top of each tensor and keeps the next int(density x n), equal magnitudes by lowest flat index";
+    "drops int(gamma x n) elements at the top of each tensor and keeps the next int(density x n), equal magnitudes by "
+    "lowest flat index";
 
 struct Breadcrumbs {
     static constexpr Field fields[] = {
         weight_field,
         density_field,
-        {"gamma", Scope::per_model, FieldKind::number, false, 0.01, 0, 1, 0, 0.2, "share of the largest elements that is dropped as outliers"},
+        {"gamma", Scope::per_model, FieldKind::number, false, 0.01, 0, 1, 0, 0.2,
+         "share of the largest elements that is dropped as outliers"},
         lambda_field,
         normalize_field(false),
         rescale_field(false),
@@ -35,7 +37,8 @@ struct BreadcrumbsTies {
     static constexpr Field fields[] = {
         weight_field,
         density_field,
-        {"gamma", Scope::per_model, FieldKind::number, false, 0.01, 0, 1, 0, 0.2, "share of the largest elements that is dropped as outliers"},
+        {"gamma", Scope::per_model, FieldKind::number, false, 0.01, 0, 1, 0, 0.2,
+         "share of the largest elements that is dropped as outliers"},
         lambda_field,
         normalize_field(false),
         rescale_field(false),

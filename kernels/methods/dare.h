@@ -5,11 +5,7 @@ namespace amalgam::methods {
 
 struct DareLinear {
     static constexpr Field fields[] = {
-        weight_field,
-        density_field,
-        lambda_field,
-        normalize_field(false),
-        rescale_field(true),
+        weight_field, density_field, lambda_field, normalize_field(false), rescale_field(true),
     };
     static constexpr MethodInfo info = {
         "dare_linear",
@@ -29,11 +25,7 @@ struct DareLinear {
 
 struct DareTies {
     static constexpr Field fields[] = {
-        weight_field,
-        density_field,
-        lambda_field,
-        normalize_field(false),
-        rescale_field(true),
+        weight_field, density_field, lambda_field, normalize_field(false), rescale_field(true),
     };
     static constexpr MethodInfo info = {
         "dare_ties",

@@ -4,14 +4,16 @@
 namespace amalgam::methods {
 
 constexpr std::string_view della_mergekit =
-    "keeps with probability density - epsilon + 2 epsilon (rank - 1) / (columns - 1), rank within the row; rescales by the ratio of L1 norms";
+    "keeps with probability density - epsilon + 2 epsilon (rank - 1) / (columns - 1), rank within the row; rescales by "
+    "the ratio of L1 norms";
 constexpr std::string_view della_paper = "rescales each kept element by 1 / its probability";
 
 struct DellaLinear {
     static constexpr Field fields[] = {
         weight_field,
         density_field,
-        {"epsilon", Scope::per_model, FieldKind::number, false, 0.15, 0, 1, 0, 0.2, "half width of the range of keep probabilities around the density"},
+        {"epsilon", Scope::per_model, FieldKind::number, false, 0.15, 0, 1, 0, 0.2,
+         "half width of the range of keep probabilities around the density"},
         lambda_field,
         normalize_field(false),
         rescale_field(true),
@@ -36,7 +38,8 @@ struct Della {
     static constexpr Field fields[] = {
         weight_field,
         density_field,
-        {"epsilon", Scope::per_model, FieldKind::number, false, 0.15, 0, 1, 0, 0.2, "half width of the range of keep probabilities around the density"},
+        {"epsilon", Scope::per_model, FieldKind::number, false, 0.15, 0, 1, 0, 0.2,
+         "half width of the range of keep probabilities around the density"},
         lambda_field,
         normalize_field(true),
         rescale_field(true),

@@ -5,8 +5,10 @@ namespace amalgam::methods {
 
 struct Karcher {
     static constexpr Field fields[] = {
-        {"max_iter", Scope::global, FieldKind::integer, false, 10, 1, 10000, 10, 10, "steps of the fixed-point iteration"},
-        {"tol", Scope::global, FieldKind::number, false, 1e-5, 0, 1, 1e-5, 1e-5, "stop when the step is shorter than this"},
+        {"max_iter", Scope::global, FieldKind::integer, false, 10, 1, 10000, 10, 10,
+         "steps of the fixed-point iteration"},
+        {"tol", Scope::global, FieldKind::number, false, 1e-5, 0, 1, 1e-5, 1e-5,
+         "stop when the step is shorter than this"},
     };
     static constexpr MethodInfo info = {
         "karcher",

@@ -5,7 +5,8 @@ namespace amalgam::methods {
 
 struct NearSwap {
     static constexpr Field fields[] = {
-        {"t", Scope::global, FieldKind::number, true, 0, 0, infinity, 0, 0.01, "distance below which the other model is taken in full"},
+        {"t", Scope::global, FieldKind::number, true, 0, 0, infinity, 0, 0.01,
+         "distance below which the other model is taken in full"},
     };
     static constexpr MethodInfo info = {
         "nearswap",

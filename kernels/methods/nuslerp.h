@@ -6,8 +6,10 @@ namespace amalgam::methods {
 struct NuSlerp {
     static constexpr Field fields[] = {
         weight_field,
-        {"nuslerp_flatten", Scope::global, FieldKind::boolean, false, 1, 0, 1, 0, 1, "whole tensors as one vector; else rows or columns"},
-        {"nuslerp_row_wise", Scope::global, FieldKind::boolean, false, 0, 0, 1, 0, 1, "with nuslerp_flatten = false: vectors run along the first dimension instead of the last"},
+        {"nuslerp_flatten", Scope::global, FieldKind::boolean, false, 1, 0, 1, 0, 1,
+         "whole tensors as one vector; else rows or columns"},
+        {"nuslerp_row_wise", Scope::global, FieldKind::boolean, false, 0, 0, 1, 0, 1,
+         "with nuslerp_flatten = false: vectors run along the first dimension instead of the last"},
     };
     static constexpr MethodInfo info = {
         "nuslerp",

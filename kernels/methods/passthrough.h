@@ -5,7 +5,8 @@ namespace amalgam::methods {
 
 struct Passthrough {
     static constexpr Field fields[] = {
-        {"scale", Scope::per_model, FieldKind::number, false, std::numeric_limits<double>::quiet_NaN(), -infinity, infinity, 0, 2, "factor of the tensor; not given: bytes are copied"},
+        {"scale", Scope::per_model, FieldKind::number, false, std::numeric_limits<double>::quiet_NaN(), -infinity,
+         infinity, 0, 2, "factor of the tensor; not given: bytes are copied"},
     };
     static constexpr MethodInfo info = {
         "passthrough",

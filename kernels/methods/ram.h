@@ -5,7 +5,8 @@ namespace amalgam::methods {
 
 struct Ram {
     static constexpr Field fields[] = {
-        {"epsilon", Scope::global, FieldKind::number, false, 1e-5, 0, infinity, 1e-5, 1e-5, "an element counts as changed beyond this distance"},
+        {"epsilon", Scope::global, FieldKind::number, false, 1e-5, 0, infinity, 1e-5, 1e-5,
+         "an element counts as changed beyond this distance"},
     };
     static constexpr MethodInfo info = {
         "ram",
@@ -23,9 +24,11 @@ struct Ram {
 
 struct RamPlus {
     static constexpr Field fields[] = {
-        {"epsilon", Scope::global, FieldKind::number, false, 1e-5, 0, infinity, 1e-5, 1e-5, "an element counts as changed beyond this distance"},
+        {"epsilon", Scope::global, FieldKind::number, false, 1e-5, 0, infinity, 1e-5, 1e-5,
+         "an element counts as changed beyond this distance"},
         {"r", Scope::global, FieldKind::number, false, 0.1, -infinity, infinity, 0, 1, "strength of the amplification"},
-        {"alpha", Scope::global, FieldKind::number, false, 0.2, 0, infinity, 0, 1, "cap of the ratio of shared to unique elements"},
+        {"alpha", Scope::global, FieldKind::number, false, 0.2, 0, infinity, 0, 1,
+         "cap of the ratio of shared to unique elements"},
     };
     static constexpr MethodInfo info = {
         "ramplus_tl",

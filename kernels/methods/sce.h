@@ -5,7 +5,8 @@ namespace amalgam::methods {
 
 struct Sce {
     static constexpr Field fields[] = {
-        {"select_topk", Scope::global, FieldKind::number, false, 1, 0, 1, 0.05, 1, "share of the elements with non-zero variance that is kept"},
+        {"select_topk", Scope::global, FieldKind::number, false, 1, 0, 1, 0.05, 1,
+         "share of the elements with non-zero variance that is kept"},
     };
     static constexpr MethodInfo info = {
         "sce",

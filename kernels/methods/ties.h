@@ -5,11 +5,7 @@ namespace amalgam::methods {
 
 struct Ties {
     static constexpr Field fields[] = {
-        weight_field,
-        density_field,
-        lambda_field,
-        normalize_field(true),
-        rescale_field(false),
+        weight_field, density_field, lambda_field, normalize_field(true), rescale_field(false),
     };
     static constexpr MethodInfo info = {
         "ties",

@@ -12,9 +12,9 @@ namespace amalgam {
 
 /// One tensor of one model as an input of a task.
 struct TaskInput {
-    int model = 0;       ///< index into Merge::models
-    int position = 0;    ///< of the entry in the recipe's list: addresses random masks (design 3)
-    TensorInfo tensor;   ///< where its bytes are; tensor.file is an index into that model's files
+    int model = 0;         ///< index into Merge::models
+    int position = 0;      ///< of the entry in the recipe's list: addresses random masks (design 3)
+    TensorInfo tensor;     ///< where its bytes are; tensor.file is an index into that model's files
     FieldValues fields{};  ///< per-model fields of the method, resolved for this tensor
 };
 
@@ -31,11 +31,12 @@ struct TensorTask {
     Dtype dtype = Dtype::f32;
     std::vector<int64_t> shape;
     TaskKind kind = TaskKind::merge;
-    FieldValues global{};            ///< global fields of the method, resolved for this tensor
-    std::vector<TaskInput> inputs;   ///< in recipe order, without the base (unless the method's BaseUse is `member`: see base)
-    std::optional<TaskInput> base;   ///< the origin of task vectors; for `member` methods the first of the two models
-    std::string tower;               ///< prefix before the layer number; "" for tensors of no layer
-    int64_t layer = -1;              ///< layer number in the output
+    FieldValues global{};  ///< global fields of the method, resolved for this tensor
+    std::vector<TaskInput>
+        inputs;  ///< in recipe order, without the base (unless the method's BaseUse is `member`: see base)
+    std::optional<TaskInput> base;  ///< the origin of task vectors; for `member` methods the first of the two models
+    std::string tower;              ///< prefix before the layer number; "" for tensors of no layer
+    int64_t layer = -1;             ///< layer number in the output
 
     int64_t elements() const {
         int64_t product = 1;

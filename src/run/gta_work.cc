@@ -192,8 +192,8 @@ class GtaWork final : public TensorWork {
         std::vector<KeyOrder> orders;
         for (size_t m = 0; m < models_.size(); ++m) {
             if (densities_[m] >= 1) continue;
-            Counts counts = band_counts(n, densities_[m],
-                                        method.trim == Trim::band ? model_field(method, task_.inputs[m], "gamma", 0) : 0);
+            Counts counts = band_counts(
+                n, densities_[m], method.trim == Trim::band ? model_field(method, task_.inputs[m], "gamma", 0) : 0);
             orders.push_back({int(m), counts.top + counts.keep, true});
             if (counts.top > 0) orders.push_back({int(m), counts.top, true});
         }
@@ -279,8 +279,8 @@ class GtaWork final : public TensorWork {
             one.inputs = &scratch.operands[m];
             one.models = &models[m];
             one.model_count = 1;
-            bool mixed = (last_equal_.size() > m) && (cuts(last_equal_[m].low, first, count) ||
-                                                      cuts(last_equal_[m].high, first, count));
+            bool mixed = (last_equal_.size() > m) &&
+                         (cuts(last_equal_[m].low, first, count) || cuts(last_equal_[m].high, first, count));
             if (mixed) tie_factors(one, m, models[m], scratch);
             cpu::norms(mixed ? Sparsifier::factors : Sparsifier::magnitude, wide_, one, totals.data() + 2 * m);
         }
@@ -312,9 +312,9 @@ class GtaWork final : public TensorWork {
     }
     void point_at_factors(std::vector<FoldModel>& models, const Window& window, int64_t first, Scratch& scratch) const {
         for (size_t m = 0; m < models.size(); ++m)
-            models[m].factors = densities_[m] >= 1 ? nullptr
-                                                   : scratch.numbers.data() + m * size_t(window.count) +
-                                                         (first - window.first);
+            models[m].factors = densities_[m] >= 1
+                                    ? nullptr
+                                    : scratch.numbers.data() + m * size_t(window.count) + (first - window.first);
     }
 
     const TensorTask& task_;

@@ -9,9 +9,15 @@ namespace amalgam {
 
 KeyScan::KeyScan(KeyKind kind, bool wide, int64_t elements, std::vector<KeyOrder> orders, int threads,
                  int64_t sample_keys, int64_t sample_piece)
-    : kind_(kind), wide_(wide), elements_(elements), orders_(std::move(orders)), threads_(threads), piece_(sample_piece) {
+    : kind_(kind),
+      wide_(wide),
+      elements_(elements),
+      orders_(std::move(orders)),
+      threads_(threads),
+      piece_(sample_piece) {
     // Pieces of the tensor at equal distances; all of it if it is small.
-    int64_t wanted = elements <= sample_keys ? elements : std::clamp<int64_t>(elements / 64, sample_keys / 8, sample_keys);
+    int64_t wanted =
+        elements <= sample_keys ? elements : std::clamp<int64_t>(elements / 64, sample_keys / 8, sample_keys);
     stride_ = std::max<int64_t>(1, elements / std::max<int64_t>(wanted, piece_));
     int64_t pieces = (elements + piece_ - 1) / piece_;
     sample_size_ = (pieces + stride_ - 1) / stride_ * piece_;

@@ -77,8 +77,8 @@ class KeyScan {
     std::vector<size_t> active_;                  ///< orders that are still counted
     std::vector<std::vector<uint64_t>> samples_;  ///< by order; pieces in flat order
     std::vector<Totals> by_thread_;
-    std::vector<KeyCounts> counts_;                      ///< by active order
-    std::vector<std::vector<uint64_t>> bins_;            ///< by active order
+    std::vector<KeyCounts> counts_;                       ///< by active order
+    std::vector<std::vector<uint64_t>> bins_;             ///< by active order
     std::vector<std::vector<uint32_t>> inside_by_block_;  ///< by order: keys in the last window, block by block
     struct Cut {
         int64_t block = -1, rest = 0;

@@ -101,7 +101,8 @@ std::string key_of(const Job& job) {
         tasks += fmt::format("{} {} {} {}:", task.name, info(task.dtype).name, shape_text(task.shape), int(task.kind));
         add_field_text(tasks, task.global);
         for (const TaskInput* input : all_inputs(task)) {
-            tasks += fmt::format("{} {} {} {};", input->model, input->position, input->tensor.file, input->tensor.begin);
+            tasks +=
+                fmt::format("{} {} {} {};", input->model, input->position, input->tensor.file, input->tensor.begin);
             add_field_text(tasks, input->fields);
         }
     }
@@ -199,7 +200,9 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     });
     world.broadcast(building, 0);
     if (building.empty()) {
-        if (first) log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do", options.out);
+        if (first)
+            log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do",
+                     options.out);
         return;
     }
 
@@ -233,15 +236,17 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     settings.progress = [&](uint64_t bytes) { progress.add(bytes); };
     const double patience = watchdog_seconds();
     Watchdog watchdog(patience, [patience] {
-        log_here(LogLevel::error,
-                 "nothing moved for {} s: a file system or another rank hangs; giving up (the same command goes on where "
-                 "this one ends; AMALGAM_WATCHDOG_SECONDS sets the patience)",
-                 patience);
+        log_here(
+            LogLevel::error,
+            "nothing moved for {} s: a file system or another rank hangs; giving up (the same command goes on where "
+            "this one ends; AMALGAM_WATCHDOG_SECONDS sets the patience)",
+            patience);
         std::abort();
     });
     settings.touch = [&] { watchdog.touch(); };
 
-    OutputFiles outputs(building, job.layout, std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
+    OutputFiles outputs(building, job.layout,
+                        std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
     Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);
     MergeTotals totals = merger.run();
     const auto synced = Clock::now();
@@ -260,10 +265,11 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     together(world, [&] {
         if (!first) return;
         for (const std::string& line : nonfinite_lines(job.merge, all, 10)) log_warning("{}", line);
-        check(!options.fail_on_nonfinite || (all.nonfinite_inputs.empty() && all.nonfinite_output == 0),
-              "NaN or infinite elements in {} input tensors, {} in the result, and --fail-on-nonfinite is given: nothing "
-              "is published",
-              all.nonfinite_inputs.size(), all.nonfinite_output);
+        check(
+            !options.fail_on_nonfinite || (all.nonfinite_inputs.empty() && all.nonfinite_output == 0),
+            "NaN or infinite elements in {} input tensors, {} in the result, and --fail-on-nonfinite is given: nothing "
+            "is published",
+            all.nonfinite_inputs.size(), all.nonfinite_output);
         write_texts(building, job, options);
         journal.reset();
         folder->publish();

@@ -13,20 +13,20 @@ enum class ReadMode { automatic, mmap, direct };
 
 struct MergeOptions {
     std::string recipe, out;
-    std::vector<std::string> set;   ///< overrides of the recipe
-    uint64_t memory = 0;            ///< budget of a rank in bytes; 0: half of what is free, divided by the ranks of the node
-    int threads = 0;                ///< of a rank; 0: the cores it may use, divided by the ranks of the node
+    std::vector<std::string> set;  ///< overrides of the recipe
+    uint64_t memory = 0;  ///< budget of a rank in bytes; 0: half of what is free, divided by the ranks of the node
+    int threads = 0;      ///< of a rank; 0: the cores it may use, divided by the ranks of the node
     ReadMode read = ReadMode::automatic;
     uint64_t shard_size = 5'000'000'000;
-    int64_t block = 0;              ///< elements of a work block; 0: chosen from the caches
+    int64_t block = 0;  ///< elements of a work block; 0: chosen from the caches
     bool force = false;
     bool allow_unknown = false;
     bool skip_on_mismatch = false;
     bool take_integers = false;
     bool fail_on_nonfinite = false;
-    bool quiet = false;             ///< no progress
-    std::string report;             ///< JSON file; "": none
-    std::string command;            ///< for the model card
+    bool quiet = false;   ///< no progress
+    std::string report;   ///< JSON file; "": none
+    std::string command;  ///< for the model card
 };
 
 /// Collective. Every rank throws the same AgreedError for what is wrong with recipe, inputs or output; an Error that is not

@@ -33,7 +33,7 @@ struct MergeTotals {
 struct MergerSettings {
     WorkSettings work;
     uint64_t memory = uint64_t(1) << 30;
-    int64_t block = 0;  ///< elements of a work block, a multiple of 256
+    int64_t block = 0;                       ///< elements of a work block, a multiple of 256
     std::function<void(uint64_t)> progress;  ///< bytes of input and output done
     std::function<void()> touch;             ///< called for every window of every pass
 };
@@ -41,8 +41,9 @@ struct MergerSettings {
 class Merger {
   public:
     /// `finished`: what former starts left, read from the journals. All references must outlive the merger.
-    Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan, InputFiles& inputs,
-           OutputSink& outputs, Journal& journal, const JournalContents& finished, MergerSettings settings);
+    Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan,
+           InputFiles& inputs, OutputSink& outputs, Journal& journal, const JournalContents& finished,
+           MergerSettings settings);
     ~Merger();
 
     /// Collective. Throws Error if this rank cannot go on: the others then wait for it and must be ended.

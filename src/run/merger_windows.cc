@@ -52,10 +52,11 @@ std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool spars
             Window shape = shape_window(window);
             uint64_t bytes = uint64_t(shape.count) * uint64_t(info(shape.task->dtype).bits) / 8;
             for (const TaskInput* input : all_inputs(*shape.task)) bytes += input_bytes(*input, shape.input_count);
-            check(sparse || bytes <= settings_.memory,
-                  "{}: {} inputs and the output of one piece ({} elements) take {} bytes, more than --memory {}; give at "
-                  "least that much",
-                  shape.task->name, all_inputs(*shape.task).size(), shape.input_count, bytes, settings_.memory);
+            check(
+                sparse || bytes <= settings_.memory,
+                "{}: {} inputs and the output of one piece ({} elements) take {} bytes, more than --memory {}; give at "
+                "least that much",
+                shape.task->name, all_inputs(*shape.task).size(), shape.input_count, bytes, settings_.memory);
             windows.push_back(window);
         }
     }

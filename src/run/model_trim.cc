@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t sampled_blocks = 256, sample_of_block = 256;
 }
 
-ModelTrim::ModelTrim(const Merge& merge, const WorkSettings& settings) : merge_(merge), settings_(settings) {
+ModelTrim::ModelTrim(const Merge& merge, const WorkSettings& settings) : settings_(settings) {
     std::map<int, std::pair<int64_t, const TaskInput*>> by_position;
     int64_t blocks = 0;
     bool narrow = false;
@@ -131,8 +131,7 @@ void ModelTrim::end_round() {
             std::vector<uint64_t> keys;
             for (uint64_t stored : samples_[i])
                 if (stored) keys.push_back(stored - 1);
-            if (int64_t(keys.size()) < orders_[i].elements || searches_[i].done())
-                searches_[i].guess(std::move(keys));
+            if (int64_t(keys.size()) < orders_[i].elements || searches_[i].done()) searches_[i].guess(std::move(keys));
         }
         samples_ = {};
         sampling_ = false;

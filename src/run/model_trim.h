@@ -42,7 +42,6 @@ class ModelTrim {
     void sample(int64_t task, const Window& window, Scratch& scratch);
     void take_thresholds();
 
-    const Merge& merge_;
     WorkSettings settings_;
     bool wide_ = false;
     std::vector<Order> orders_;

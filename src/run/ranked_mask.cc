@@ -54,14 +54,13 @@ void RankedMask::fill(const Window& window, int input, bool wide, Scratch& scrat
         for (int64_t rank = 0; rank < columns; ++rank) {
             const int64_t element = begin + order[size_t(rank)];
             if (element < window.first || element >= last) continue;
-            double probability = columns == 1
-                                     ? density
-                                     : density - epsilon + 2 * epsilon * double(rank) / double(columns - 1);
+            double probability =
+                columns == 1 ? density : density - epsilon + 2 * epsilon * double(rank) / double(columns - 1);
             const uint32_t threshold = keep_threshold(probability), high = threshold >> 16;
             const int64_t place = element - aligned;
             uint32_t draw = (scratch.words[size_t(place / 2)] >> (16 * (place % 2))) & 0xffffu;
-            bool keep = draw != high ? draw < high
-                                     : mask_draw(address, element, refinement_bit) < (threshold & 0xffffu);
+            bool keep =
+                draw != high ? draw < high : mask_draw(address, element, refinement_bit) < (threshold & 0xffffu);
             factors[element - window.first] = !keep ? 0. : inverse ? 1 / probability : 1.;
         }
     }

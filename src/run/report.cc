@@ -90,7 +90,8 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
         int64_t task = take<int64_t>(bytes, at), model = take<int64_t>(bytes, at);
         sum.nonfinite_inputs[{task, int(model)}] += take<int64_t>(bytes, at);
     }
-    for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) sum.digests.push_back(take<FinishedBlock>(bytes, at));
+    for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left)
+        sum.digests.push_back(take<FinishedBlock>(bytes, at));
 }
 
 std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
@@ -158,31 +159,34 @@ std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& 
             break;
         }
         result.push_back(fmt::format("{} of {}: {} element{} NaN or infinite", merge.tasks[size_t(place.first)].name,
-                                     merge.models[size_t(place.second)].reference, count, count == 1 ? " is" : "s are"));
+                                     merge.models[size_t(place.second)].reference, count,
+                                     count == 1 ? " is" : "s are"));
     }
     return result;
 }
 
-std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals, const RunFacts& facts,
-                         const std::string& out) {
+std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals,
+                         const RunFacts& facts, const std::string& out) {
     int64_t parameters = 0;
     for (const TensorTask& task : merge.tasks) parameters += task.elements();
     std::string text =
         fmt::format("{}: {} models -> {}: {} tensors, {:.4g} M parameters, {} in {} file{}\n", merge.method->name,
-                    merge.models.size(), out, merge.tasks.size(), double(parameters) / 1e6, bytes_text(layout.file_bytes),
-                    layout.files.size(), layout.files.size() == 1 ? "" : "s");
-    text += fmt::format("{} read, {} written in {:.2f} s ({:.3g} GB/s read) by {} rank{} x {} thread{}, at most {} of memory each",
-                        bytes_text(totals.bytes_read), bytes_text(totals.bytes_written), facts.total_seconds,
-                        double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.total_seconds), facts.ranks,
-                        facts.ranks == 1 ? "" : "s", facts.threads, facts.threads == 1 ? "" : "s",
-                        bytes_text(facts.peak_memory));
-    if (totals.bytes_resumed > 0) text += fmt::format("\n{} were there from a former start", bytes_text(totals.bytes_resumed));
+                    merge.models.size(), out, merge.tasks.size(), double(parameters) / 1e6,
+                    bytes_text(layout.file_bytes), layout.files.size(), layout.files.size() == 1 ? "" : "s");
+    text += fmt::format(
+        "{} read, {} written in {:.2f} s ({:.3g} GB/s read) by {} rank{} x {} thread{}, at most {} of memory each",
+        bytes_text(totals.bytes_read), bytes_text(totals.bytes_written), facts.total_seconds,
+        double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.total_seconds), facts.ranks, facts.ranks == 1 ? "" : "s",
+        facts.threads, facts.threads == 1 ? "" : "s", bytes_text(facts.peak_memory));
+    if (totals.bytes_resumed > 0)
+        text += fmt::format("\n{} were there from a former start", bytes_text(totals.bytes_resumed));
     if (totals.saturated > 0)
         text += fmt::format("\n{} elements were cut to the largest number of their 8-bit dtype", totals.saturated);
     if (totals.emptied_inputs > 0)
         text += fmt::format("\n{} task vector{} of small tensors lost every element: int(density x n) is 0",
                             totals.emptied_inputs, totals.emptied_inputs == 1 ? "" : "s");
-    if (totals.nonfinite_output > 0) text += fmt::format("\n{} elements of the result are NaN or infinite", totals.nonfinite_output);
+    if (totals.nonfinite_output > 0)
+        text += fmt::format("\n{} elements of the result are NaN or infinite", totals.nonfinite_output);
     return text;
 }
 

@@ -27,12 +27,11 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes);
 std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
                         const RunFacts& facts);
 /// A few lines for a person.
-std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals, const RunFacts& facts,
-                         const std::string& out);
+std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals,
+                         const RunFacts& facts, const std::string& out);
 /// Tensors with NaN or infinity in an input, a line each, at most `lines`.
 std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines);
 
-ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options,
-                     const std::string& version);
+ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options, const std::string& version);
 
 }  // namespace amalgam

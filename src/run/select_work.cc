@@ -91,7 +91,6 @@ class SceWork final : public TensorWork {
                 add_counts(counts, cpu::sce(wide_, arguments));
             });
         });
-        counts.nonfinite_input = counts.nonfinite_output > 0;
         return counts;
     }
 
@@ -225,7 +224,6 @@ class FusionWork final : public TensorWork {
         arguments.out = out;
         arguments.out_dtype = task_.dtype;
         FoldCounts counts = cpu::fusion(wide_, arguments);
-        counts.nonfinite_input = counts.nonfinite_output > 0;
         return counts;
     }
     int64_t scratch_bytes(int64_t elements) const override {

@@ -15,9 +15,10 @@ namespace amalgam {
 /// What a pass works on. Operands point at element input_first of the tensor.
 struct Window {
     const TensorTask* task = nullptr;
-    int64_t first = 0, count = 0;              ///< elements of the output; first is a multiple of 65,536
-    int64_t input_first = 0, input_count = 0;  ///< elements in memory: more than the window where whole rows are asked for
-    Operand base;                              ///< data is nullptr if the task has none
+    int64_t first = 0, count = 0;  ///< elements of the output; first is a multiple of 65,536
+    int64_t input_first = 0,
+            input_count = 0;  ///< elements in memory: more than the window where whole rows are asked for
+    Operand base;             ///< data is nullptr if the task has none
     std::vector<Operand> inputs;
 
     int64_t first_block() const { return first / block_elements; }

@@ -106,7 +106,8 @@ TEST(KilledWriter, WhatIsFinishedStaysAndLittleIsLost) {
 
         size_t lost = 0;
         Places now = finished_blocks(folder.path(), layout, &lost);
-        ASSERT_TRUE(std::includes(now.begin(), now.end(), finished.begin(), finished.end())) << "finished work was lost";
+        ASSERT_TRUE(std::includes(now.begin(), now.end(), finished.begin(), finished.end()))
+            << "finished work was lost";
         ASSERT_LE(lost, most_lost);
         for (const auto& [task, block] : now) ASSERT_LT(block, blocks_of_task) << task;
         went_on += now.size() > finished.size() && !finished.empty();
