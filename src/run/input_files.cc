@@ -10,8 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "src/base/error.h"
-
 namespace amalgam {
 
 /// Mappings are told to the handler through a fixed table: it runs at any moment, so it may not lock or allocate.
@@ -90,6 +88,15 @@ int64_t cached_pages(int file, uint64_t bytes) {
     return int64_t(counts.cache);
 }
 
+[[noreturn]] void became_shorter(const std::string& path) {
+    throw InputChanged(path + ": became shorter while it was read; is somebody writing to it?");
+}
+
+[[noreturn]] void changed_size(const std::string& path, uint64_t now, uint64_t before) {
+    throw InputChanged(fmt::format(
+        "{}: has {} bytes, its header was read when it had {}; the file changed under the merge", path, now, before));
+}
+
 }  // namespace
 
 InputFile::InputFile(const std::string& path, uint64_t bytes, ReadMode mode) : path_(path), bytes_(bytes) {
@@ -98,10 +105,13 @@ InputFile::InputFile(const std::string& path, uint64_t bytes, ReadMode mode) : p
     struct stat status {};
     bool known = fstat(file_, &status) == 0;
     if (!known || uint64_t(status.st_size) != bytes) {
+        const int error = errno;
         close(file_);
-        fail("{}: has {} bytes, its header was read when it had {}; the file changed under the merge", path,
-             known ? int64_t(status.st_size) : -1, bytes);
+        if (known) changed_size(path, uint64_t(status.st_size), bytes);
+        fail("{}: cannot be examined ({})", path, errno_text(error));
     }
+    device_ = status.st_dev;
+    number_ = status.st_ino;
     void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file_, 0);
     if (memory == MAP_FAILED) {
         int error = errno;
@@ -144,7 +154,15 @@ void InputFile::drop(uint64_t begin, uint64_t end) const {
 }
 
 void InputFile::check_whole() const {
-    check(!guard_->damaged.load(), "{}: became shorter while it was read; is somebody writing to it?", path_);
+    if (guard_->damaged.load()) became_shorter(path_);
+}
+
+void InputFile::check_size() const {
+    check_whole();
+    struct stat status {};
+    // What replaced it under its name, or took it away, left the file that is mapped as it was.
+    if (stat(path_.c_str(), &status) != 0 || status.st_dev != device_ || status.st_ino != number_) return;
+    if (uint64_t(status.st_size) != bytes_) changed_size(path_, uint64_t(status.st_size), bytes_);
 }
 
 const std::byte* InputFile::read(uint64_t begin, uint64_t end, std::byte* buffer) const {
@@ -160,7 +178,7 @@ const std::byte* InputFile::read(uint64_t begin, uint64_t end, std::byte* buffer
             continue;
         }
         check(got >= 0, "{}: cannot read bytes {} to {} ({})", path_, at, last, errno_text(errno));
-        check(got > 0, "{}: became shorter while it was read; is somebody writing to it?", path_);
+        if (got == 0) became_shorter(path_);
         at += uint64_t(got);
         if (at < end && at % page) source = file_;  // a direct read ended within a page: only the rest is left
     }
@@ -185,6 +203,11 @@ const InputFile& InputFiles::get(int model, int file) {
 void InputFiles::drop_all() {
     std::lock_guard lock(mutex_);
     for (const auto& file : owned_) file->drop(0, ~uint64_t(0) >> 1);
+}
+
+void InputFiles::check_unchanged() {
+    std::lock_guard lock(mutex_);
+    for (const auto& file : owned_) file->check_size();
 }
 
 }  // namespace amalgam

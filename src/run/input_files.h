@@ -8,15 +8,22 @@
 #include <string>
 #include <vector>
 
+#include "src/base/error.h"
 #include "src/recipe/resolve.h"
 #include "src/run/merge_job.h"
 
 namespace amalgam {
 
+/// An input became shorter while it was read: zeros may have been taken for its content, here and in what is journaled.
+class InputChanged : public Error {
+  public:
+    using Error::Error;
+};
+
 /// One open tensor file. Any thread may call any member.
 class InputFile {
   public:
-    /// Throws Error if the file cannot be opened or is not `bytes` long any more.
+    /// Throws Error if the file cannot be opened, InputChanged if it is not `bytes` long any more.
     InputFile(const std::string& path, uint64_t bytes, ReadMode mode);
     ~InputFile();
     InputFile(const InputFile&) = delete;
@@ -28,11 +35,13 @@ class InputFile {
     const std::byte* mapped() const { return mapping_; }
     /// Gives back the memory behind bytes [begin, end) of the mapping.
     void drop(uint64_t begin, uint64_t end) const;
-    /// Throws Error if the file shrank while it was mapped: what was read is then not what it held.
+    /// Throws InputChanged if the reader met the end of a mapped file that shrank. Cheap.
     void check_whole() const;
+    /// The same by its size now: a file that lost a part of its last page reads as zeros there, and nobody is told.
+    void check_size() const;
 
     /// Reads at least [begin, end) into `buffer`, which is aligned to 4 KiB and has room for a page more at both ends.
-    /// Returns the place of `begin` in it. Throws Error.
+    /// Returns the place of `begin` in it. Throws Error, InputChanged if it ends before.
     const std::byte* read(uint64_t begin, uint64_t end, std::byte* buffer) const;
 
     struct Guard;  // what the handler of bus errors knows of a mapping
@@ -43,6 +52,7 @@ class InputFile {
     int file_ = -1;
     int direct_file_ = -1;
     bool direct_ = false;
+    uint64_t device_ = 0, number_ = 0;
     const std::byte* mapping_ = nullptr;
     Guard* guard_ = nullptr;
 };
@@ -54,6 +64,8 @@ class InputFiles {
     const InputFile& get(int model, int file);
     /// Gives back the memory behind all mappings.
     void drop_all();
+    /// Throws InputChanged if a file that was opened is no longer as long as it was.
+    void check_unchanged();
 
   private:
     const Merge& merge_;

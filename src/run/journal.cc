@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 
 #include "src/base/error.h"
 #include "src/base/files.h"
+#include "src/base/log.h"
 #include "src/run/descriptor.h"
 
 namespace amalgam {
@@ -215,6 +217,19 @@ JournalContents read_journals(const std::string& folder) {
         add_journal(contents, files->read_all(folder + "/" + name, most_bytes));
     keep_last(contents.blocks);
     return contents;
+}
+
+void remove_journals(const std::string& folder) noexcept {
+    try {
+        const std::unique_ptr<Files> files = disk_files();
+        for (const auto& [start, name] : list_journals(*files, folder)) {
+            const std::string path = folder + "/" + name;
+            if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+                fail("{}: cannot be removed ({})", printable(path), errno_text(errno));
+        }
+    } catch (const std::exception& error) {
+        log_here(LogLevel::warning, "remove {} before the next start: {}", printable(folder), error.what());
+    }
 }
 
 bool is_journal_name(std::string_view name) { return start_of(name) != 0; }

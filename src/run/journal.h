@@ -60,6 +60,9 @@ class Journal {
 /// Reads all journal files of a folder; none: empty. Throws Error if one cannot be read.
 JournalContents read_journals(const std::string& folder);
 
+/// Forgets all that is finished; what other ranks still append is lost. Never throws: what cannot be removed is logged.
+void remove_journals(const std::string& folder) noexcept;
+
 /// "journal-000001-3": written by the first start, by rank 3.
 bool is_journal_name(std::string_view name);
 

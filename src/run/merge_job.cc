@@ -248,7 +248,15 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     OutputFiles outputs(building, job.layout,
                         std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
     Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);
-    MergeTotals totals = merger.run();
+    MergeTotals totals;
+    try {
+        totals = merger.run();
+        inputs->check_unchanged();
+    } catch (const InputChanged&) {
+        // Blocks and statistics of what was not the input: a start with the file made whole again must not go on from them.
+        remove_journals(building);
+        throw;
+    }
     const auto synced = Clock::now();
     outputs.sync();
     journal->flush();
