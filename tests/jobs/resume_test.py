@@ -9,115 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from merging import Merging, files_hash, read_report
+from started import Started, signal_all
 
 test = Merging(sys.argv)
 ELEMENTS = 2_000_000 if test.light else 10_000_000
-BLOCK_RECORD = 24 + 2  # bytes of a journal for each block: eight share a header
-
-
-def family_of(process):
-    """its id, and those of its children and theirs; quick"""
-    found = [process]
-    for each in found:
-        try:
-            with open(f"/proc/{each}/task/{each}/children") as file:
-                found += map(int, file.read().split())
-        except OSError:
-            pass
-    return found
-
-
-def session_of(process):
-    """ids of all that run in its session, orphans too"""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == process.pid and fields[0] != "Z":
-            found.append(int(name))
-    return found
-
-
-def signal_all(processes, number):
-    for process in processes:
-        try:
-            os.kill(process, number)
-        except ProcessLookupError:
-            pass
-
-
-def journal_bytes(partial):
-    """what the journals of the last start hold; -1: none yet"""
-    try:
-        names = [name for name in os.listdir(partial) if name.startswith("journal-")]
-        last = max(name.split("-")[1] for name in names)
-        return sum(os.path.getsize(os.path.join(partial, n)) for n in names if n.split("-")[1] == last)
-    except (OSError, ValueError):
-        return -1
-
-
-class Started:
-    """A merge in a session of its own"""
-
-    def __init__(self, recipe, out, *arguments, ranks=0):
-        self.out = test.place(out)
-        # so that it is this script that runs when both could
-        words = ["nice", "-n", "19", *test.launcher(ranks), test.path, "merge", recipe, self.out, *arguments]
-        self.log = open(test.place("log"), "w+")
-        self.process = subprocess.Popen(
-            words, cwd=test.root, env=test.environment, stdout=self.log, stderr=self.log, start_new_session=True
-        )
-
-    def wait_for(self, share):
-        """Until its journal holds this share of all blocks (-1: until there is one). Its processes, asleep then; none if
-        it ended. It is let run for moments at a time, longer ones while nothing comes of it: on an idle machine a merge is
-        over at once."""
-        deadline = time.monotonic() + 240
-        wanted = -1 if share < 0 else share * (ELEMENTS / 65536 * BLOCK_RECORD)
-        members, moment, before = [], 0.001, -1
-        while self.process.poll() is None and time.monotonic() < deadline:
-            at = journal_bytes(self.out + ".partial")
-            if at < 0 and members:
-                break
-            if at < 0:
-                continue
-            if not members:
-                members = family_of(self.process.pid)
-                signal_all(members, signal.SIGSTOP)
-            elif at > wanted:
-                return members
-            else:
-                moment = min(0.2, moment * 1.5) if at == before else 0.001
-                before = at
-                signal_all(members, signal.SIGCONT)
-                time.sleep(moment)
-                signal_all(members, signal.SIGSTOP)
-        signal_all(members, signal.SIGCONT)
-        return []
-
-    def end(self, members, number):
-        """its exit code"""
-        signal_all(members, number)
-        if number != signal.SIGKILL:
-            signal_all(session_of(self.process), signal.SIGCONT)
-        code = self.process.wait(timeout=60)
-        deadline = time.monotonic() + 60
-        while session_of(self.process) and time.monotonic() < deadline:
-            time.sleep(0.01)  # ranks that outlive mpirun for a moment
-        left = session_of(self.process)
-        test.expect(not left, f"{len(left)} processes go on after signal {number}")
-        signal_all(left, signal.SIGKILL)
-        return code
-
-    def text(self):
-        self.log.seek(0)
-        return self.log.read()
+BLOCKS = ELEMENTS / 65536
 
 
 def run_again(what, recipe, out, want, ranks, *arguments):
@@ -157,8 +55,8 @@ killed = resumed = 0
 MOMENTS = [(-1, 0, 2), (0.05, 2, 0), (0.3, 0, 3), (0.5, 3, 2), (0.7, 0, 0), (0.85, 2, 4), (0.95, 4, 1)]
 for share, before, after in MOMENTS[1::3] if test.light else MOMENTS:
     what = f"killed at {share}, {before} ranks, then {after}"
-    started = Started(TIES, "out", *SETTINGS, ranks=before)
-    members = started.wait_for(share)
+    started = Started(test, TIES, "out", *SETTINGS, ranks=before)
+    members = started.wait_for(share * BLOCKS)
     code = started.end(members, signal.SIGKILL)
     if os.path.exists(test.place("out")):
         test.expect(files_hash(test.place("out")) == WANT[TIES], f"{what}: something else was published")
@@ -175,13 +73,13 @@ def interrupted(recipe, share, ranks, number=signal.SIGKILL):
     """A merge that was ended with `share` of it done; tries again if the merge was faster. Its exit code."""
     for _ in range(20):
         remove("out")
-        started = Started(recipe, "out", *SETTINGS, ranks=ranks)
-        members = started.wait_for(share)
+        started = Started(test, recipe, "out", *SETTINGS, ranks=ranks)
+        members = started.wait_for(share * BLOCKS)
         only_launcher = [started.process.pid] if number == signal.SIGTERM and members else members
         code = started.end(only_launcher, number)
         if not os.path.exists(test.place("out")):
             return code
-    test.expect(False, "no merge was slow enough to be ended")
+    test.expect(False, f"no merge was slow enough to be ended: {share}, {ranks} ranks, signal {number}")
     return None
 
 
@@ -193,8 +91,8 @@ for ranks in (0, 2):
 
 # Killed twice, on other ranks each time
 interrupted(TIES, 0.3, 2)
-started = Started(TIES, "out", *SETTINGS, ranks=0)
-started.end(started.wait_for(0.2), signal.SIGKILL)
+started = Started(test, TIES, "out", *SETTINGS, ranks=0)
+started.end(started.wait_for(0.2 * BLOCKS), signal.SIGKILL)
 run_again("killed twice", TIES, "out", WANT[TIES], 3)
 
 # What the disk lost or another program changed is found and computed again
@@ -251,7 +149,7 @@ remove("out")
 for ranks in (0, 2):
     for _ in range(20):
         remove("out")
-        started = Started(TIES, "out", *SETTINGS, ranks=ranks)
+        started = Started(test, TIES, "out", *SETTINGS, ranks=ranks)
         members = started.wait_for(0)
         signal_all(members, signal.SIGSTOP)
         if members and not os.path.exists(test.place("out")):
