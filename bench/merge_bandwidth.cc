@@ -92,7 +92,9 @@ Timing time_merge(const std::string& folder, const std::string& recipe_text, int
         Journal journal(out, 0);
         JournalContents nothing;
         ShardPlan plan(merge.tasks, layout, 1);
+        const std::unique_ptr<Device> cpu = make_cpu_device();
         MergerSettings settings;
+        settings.device = cpu.get();
         settings.memory = uint64_t(4) << 30;
         settings.work = {merge.method, merge.compat, merge.seed, threads, 65536, 64};
         settings.block = cache_block(int64_t(merge.models.size()) + 1, 2);

@@ -88,8 +88,8 @@ void over_blocks(benchmark::State& state, bool with_base, const Pass& pass) {
     state.counters["of_read"] = rate / data.read_rate();
 }
 
-void fold(benchmark::State& state, cpu::FoldKind kind, Sparsifier sparsifier) {
-    const bool with_base = kind != cpu::FoldKind::average;
+void fold(benchmark::State& state, FoldKind kind, Sparsifier sparsifier) {
+    const bool with_base = kind != FoldKind::average;
     std::vector<FoldModel> told(models);
     for (int m = 0; m < models; ++m) {
         told[size_t(m)].low = bits_of(0.0005f);
@@ -170,10 +170,10 @@ void blocks(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgName("block")->Arg(8192)->Arg(65536)->Unit(benchmark::kMillisecond);
 }
 
-BENCHMARK_CAPTURE(fold, linear, cpu::FoldKind::average, Sparsifier::none)->Apply(blocks);
-BENCHMARK_CAPTURE(fold, task_arithmetic, cpu::FoldKind::sum, Sparsifier::none)->Apply(blocks);
-BENCHMARK_CAPTURE(fold, ties, cpu::FoldKind::elect, Sparsifier::magnitude)->Apply(blocks);
-BENCHMARK_CAPTURE(fold, dare, cpu::FoldKind::sum, Sparsifier::random)->Apply(blocks);
+BENCHMARK_CAPTURE(fold, linear, FoldKind::average, Sparsifier::none)->Apply(blocks);
+BENCHMARK_CAPTURE(fold, task_arithmetic, FoldKind::sum, Sparsifier::none)->Apply(blocks);
+BENCHMARK_CAPTURE(fold, ties, FoldKind::elect, Sparsifier::magnitude)->Apply(blocks);
+BENCHMARK_CAPTURE(fold, dare, FoldKind::sum, Sparsifier::random)->Apply(blocks);
 BENCHMARK_CAPTURE(norms, plain, Sparsifier::none)->Apply(blocks);
 BENCHMARK_CAPTURE(norms, dare, Sparsifier::random)->Apply(blocks);
 BENCHMARK(gram)->Apply(blocks);

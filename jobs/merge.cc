@@ -34,7 +34,7 @@ constexpr Option options[] = {
      "tensors whose shapes do not fit: error, or skip (leave the model out of that tensor, with a warning) [error]"},
     {"integers", "WHAT", "integer tensors in which models differ: error, or base (take the base's) [error]"},
     {"fail-on-nonfinite", "", "fail if an input or the result holds NaN or infinity"},
-    {"device", "NAME", "auto or cpu [auto]"},
+    {"device", "NAME", "auto, cpu or cuda; never changes the result [auto: cuda if there is a GPU]"},
     {"quiet", "", "no progress, warnings and errors only"},
 };
 
@@ -75,9 +75,9 @@ MergeOptions merge_options(const Arguments& arguments) {
     constexpr std::string_view devices[] = {"auto", "cpu", "cuda"};
     constexpr std::string_view mismatches[] = {"error", "skip"};
     constexpr std::string_view integers[] = {"error", "base"};
-    if (arguments.choice("device", devices) == "cuda")
-        fail("--device cuda: this build has no CUDA backend: use --device cpu, or build with CUDA");
     MergeOptions result;
+    const std::string device = arguments.choice("device", devices);
+    result.device = device == "cpu" ? DeviceKind::cpu : device == "cuda" ? DeviceKind::cuda : DeviceKind::automatic;
     result.recipe = arguments.positionals[0];
     result.out = arguments.positionals[1];
     result.set = arguments.texts("set");

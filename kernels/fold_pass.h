@@ -30,6 +30,12 @@ struct FoldArguments {
     int64_t count = 0;
     void* out = nullptr;
     Dtype out_dtype = Dtype::f32;
+    /// A fold whose models are spread over ranks goes from one to the next as its planes: number p of element e, in the type
+    /// of the computation, at p x plane_stride + e. nullptr: the planes begin at 0.
+    const void* planes_in = nullptr;
+    int64_t plane_stride = 0;
+    /// nullptr: the fold is finished, into `out`; else its planes are written here.
+    void* planes_out = nullptr;
 };
 
 /// `Fold` says what one element does: `planes`, `uses_base`, `add`, `finish`.
@@ -46,16 +52,18 @@ struct FoldPass {
         AMALGAM_BODY T& operator[](int plane) const { return planes[plane][lane]; }
     };
 
+    /// Packs from element `begin` on, one every `step` elements.
     template <int N>
-    AMALGAM_BODY void run() {
+    AMALGAM_BODY void run(int64_t begin = 0, int64_t step = N) {
         const Fold fold(arguments.constants);
         const bool eight_bit = stored_bytes(arguments.out_dtype) == 1;
         const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
         BitsOf<T> peak[N] = {};
-        for (int64_t at = 0; at < arguments.count; at += N) {
+        for (int64_t at = begin; at < arguments.count; at += step) {
             int valid = arguments.count - at < N ? int(arguments.count - at) : N;
             T start[N], result[N];
             T sums[Fold::planes][N] = {};
+            if (arguments.planes_in) load_planes<N>(at, valid, sums);
             if constexpr (Fold::uses_base) {
                 load_pack<N>(arguments.base, at, valid, start);
                 AMALGAM_LANES
@@ -81,6 +89,10 @@ struct FoldPass {
                     fold.add(LaneOf<N>{sums, i}, value[i], scale, weight);
                 }
             }
+            if (arguments.planes_out) {
+                store_planes<N>(at, valid, sums);
+                continue;
+            }
             int bad = 0;
             AMALGAM_LANES
             for (int i = 0; i < N; ++i) {
@@ -100,6 +112,18 @@ struct FoldPass {
     }
 
   private:
+    template <int N>
+    AMALGAM_BODY void load_planes(int64_t at, int valid, T (*sums)[N]) const {
+        auto planes = static_cast<const T*>(arguments.planes_in);
+        for (int p = 0; p < Fold::planes; ++p)
+            for (int i = 0; i < valid; ++i) sums[p][i] = planes[p * arguments.plane_stride + at + i];
+    }
+    template <int N>
+    AMALGAM_BODY void store_planes(int64_t at, int valid, T (*sums)[N]) const {
+        auto planes = static_cast<T*>(arguments.planes_out);
+        for (int p = 0; p < Fold::planes; ++p)
+            for (int i = 0; i < valid; ++i) planes[p * arguments.plane_stride + at + i] = sums[p][i];
+    }
     template <int N>
     AMALGAM_BODY void count_output(const T* result, int valid, BitsOf<T> overflow) {
         for (int i = 0; i < valid; ++i) counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;

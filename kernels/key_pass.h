@@ -37,6 +37,15 @@ struct KeyStream {
     uint32_t* bins = nullptr;  ///< nullptr: count only
 };
 
+/// Threads of a GPU share the bins; those of the CPU have their own.
+AMALGAM_BODY void add_to_bin(uint32_t* bin) {
+#if defined(__CUDA_ARCH__)
+    atomicAdd(bin, 1u);
+#else
+    ++*bin;
+#endif
+}
+
 template <KeyKind kind, class T>
 struct KeyPass {
     using Bits = std::conditional_t<kind == KeyKind::distance, BitsOf<T>, uint32_t>;
@@ -81,10 +90,11 @@ struct KeyPass {
         for (int i = valid; i < N; ++i) key[i] = 0;
     }
 
-    /// Counts for every stream; `counts` is added to.
+    /// Counts for every stream, of packs from element `begin` on, one every `step` elements; `counts` is added to.
     template <int N>
-    AMALGAM_BODY void count(const KeyStream* streams, int stream_count, KeyCounts* counts) const {
-        for (int64_t at = 0; at < arguments.count; at += N) {
+    AMALGAM_BODY void count(const KeyStream* streams, int stream_count, KeyCounts* counts, int64_t begin = 0,
+                            int64_t step = N) const {
+        for (int64_t at = begin; at < arguments.count; at += step) {
             int valid = arguments.count - at < N ? int(arguments.count - at) : N;
             T start[N];
             load_pack<N>(arguments.base, at, valid, start);
@@ -108,10 +118,10 @@ struct KeyPass {
         }
     }
 
-    /// Keys of one stream in order.
-    template <int N>
-    AMALGAM_BODY void extract(int input, Bits* out) const {
-        for (int64_t at = 0; at < arguments.count; at += N) {
+    /// Keys of one stream in order, of packs from element `begin` on, one every `step` elements.
+    template <int N, class Key>
+    AMALGAM_BODY void extract(int input, Key* out, int64_t begin = 0, int64_t step = N) const {
+        for (int64_t at = begin; at < arguments.count; at += step) {
             int valid = arguments.count - at < N ? int(arguments.count - at) : N;
             T start[N];
             Bits key[N];
@@ -135,7 +145,7 @@ struct KeyPass {
             std::memcpy(&flags, inside + group, 8);
             while (flags) {
                 int i = group + lowest_bit(flags) / 8;
-                if (i < valid) ++stream.bins[(key[i] - low) >> stream.window.shift];
+                if (i < valid) add_to_bin(stream.bins + ((key[i] - low) >> stream.window.shift));
                 flags &= flags - 1;
             }
         }

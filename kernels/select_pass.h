@@ -2,6 +2,7 @@
 #pragma once
 #include "kernels/fold_pass.h"
 #include "kernels/key_pass.h"
+#include "kernels/sum_pass.h"
 
 namespace amalgam {
 
@@ -20,13 +21,12 @@ template <class T>
 struct EnergyPass {
     SelectArguments arguments;
 
-    /// energies[m], overwritten; `scratch` holds N lanes per input. Elements that are not finite are left out.
+    /// Adds the elements of lanes [lane, lane + N), ascending, to lanes[256 m + lane] and on. Elements that are not finite
+    /// are left out.
     template <int N>
-    AMALGAM_BODY void run(double* energies, double* scratch) const {
+    AMALGAM_BODY void accumulate(int lane, double* lanes) const {
         const KeyPass<KeyKind::variance, T> pass{arguments.key};
-        const int inputs = arguments.key.input_count;
-        for (int i = 0; i < inputs * N; ++i) scratch[i] = 0;
-        for (int64_t at = 0; at < arguments.key.count; at += N) {
+        for (int64_t at = lane; at < arguments.key.count; at += sum_lanes) {
             int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
             T start[N], value[N];
             uint32_t key[N];
@@ -35,27 +35,28 @@ struct EnergyPass {
             if (arguments.tie_count >= 0)
                 for (int i = 0; i < N; ++i)
                     if (key[i] == arguments.tie_key && at + i >= arguments.tie_count) key[i] = 0;
-            for (int m = 0; m < inputs; ++m) {
+            for (int m = 0; m < arguments.key.input_count; ++m) {
                 load_pack<N>(arguments.key.inputs[m], at, valid, value);
-                double* lanes = scratch + int64_t(m) * N;
+                double* sums = lanes + int64_t(m) * sum_lanes + lane;
                 AMALGAM_LANES
                 for (int i = 0; i < N; ++i) {
                     T delta = value[i] - start[i];
                     bool keep = (key[i] >= arguments.low) & is_finite(delta);
                     double kept = keep ? static_cast<double>(delta) : 0.;
-                    lanes[i] += kept * kept;
+                    sums[i] += kept * kept;
                 }
             }
         }
-        for (int m = 0; m < inputs; ++m) energies[m] = fold_lanes_of<N>(scratch + int64_t(m) * N);
     }
 
-  private:
+    /// energies[m], overwritten; `scratch` holds 256 numbers per input.
     template <int N>
-    static AMALGAM_BODY double fold_lanes_of(double* lanes) {
-        for (int half = N / 2; half > 0; half /= 2)
-            for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-        return lanes[0];
+    AMALGAM_BODY void run(double* energies, double* scratch) const {
+        static_assert(N == sum_lanes);
+        const int inputs = arguments.key.input_count;
+        for (int i = 0; i < inputs * N; ++i) scratch[i] = 0;
+        accumulate<N>(0, scratch);
+        for (int m = 0; m < inputs; ++m) energies[m] = fold_lanes(scratch + int64_t(m) * N);
     }
 };
 
@@ -65,11 +66,12 @@ struct ScePass {
     SelectArguments arguments;
     FoldCounts counts{};
 
+    /// Packs from element `begin` on, one every `step` elements.
     template <int N>
-    AMALGAM_BODY void run() {
+    AMALGAM_BODY void run(int64_t begin = 0, int64_t step = N) {
         const KeyPass<KeyKind::variance, T> pass{arguments.key};
         BitsOf<T> peak[N] = {};
-        for (int64_t at = 0; at < arguments.key.count; at += N) {
+        for (int64_t at = begin; at < arguments.key.count; at += step) {
             int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
             T start[N], value[N], total[N] = {}, mass[N] = {}, weight[N] = {};
             uint32_t key[N];
@@ -139,12 +141,13 @@ struct FusionPass {
     SelectArguments arguments;
     FoldCounts counts{};
 
+    /// Packs from element `begin` on, one every `step` elements.
     template <int N>
-    AMALGAM_BODY void run() {
+    AMALGAM_BODY void run(int64_t begin = 0, int64_t step = N) {
         const KeyPass<KeyKind::importance, T> pass{arguments.key};
         ScePass<T> writer{arguments};
         BitsOf<T> peak[N] = {};
-        for (int64_t at = 0; at < arguments.key.count; at += N) {
+        for (int64_t at = begin; at < arguments.key.count; at += step) {
             int valid = arguments.key.count - at < N ? int(arguments.key.count - at) : N;
             T start[N], other[N];
             uint32_t key[N];
@@ -162,17 +165,26 @@ struct FusionPass {
     }
 };
 
+/// Threads of a GPU share the counts.
+AMALGAM_BODY void add_to_count(int64_t* count, int64_t amount) {
+#if defined(__CUDA_ARCH__)
+    if (amount) atomicAdd(reinterpret_cast<unsigned long long*>(count), static_cast<unsigned long long>(amount));
+#else
+    *count += amount;
+#endif
+}
+
 /// RAM+: how many elements each input changed alone, and how many it shares; exact counts.
 template <class T>
 struct ChangePass {
     KeyArguments arguments;
     double epsilon = 0;
 
-    /// shared[m] and unique[m] are added to.
+    /// shared[m] and unique[m] are added to; packs from element `begin` on, one every `step` elements.
     template <int N>
-    AMALGAM_BODY void run(int64_t* shared, int64_t* unique) const {
+    AMALGAM_BODY void run(int64_t* shared, int64_t* unique, int64_t begin = 0, int64_t step = N) const {
         const T limit = static_cast<T>(epsilon);
-        for (int64_t at = 0; at < arguments.count; at += N) {
+        for (int64_t at = begin; at < arguments.count; at += step) {
             int valid = arguments.count - at < N ? int(arguments.count - at) : N;
             T start[N], value[N];
             int32_t active[N] = {};
@@ -197,8 +209,8 @@ struct ChangePass {
                     with_others += mine & int32_t(active[i] > 1);
                     alone += mine & int32_t(active[i] == 1);
                 }
-                shared[m] += with_others;
-                unique[m] += alone;
+                add_to_count(shared + m, with_others);
+                add_to_count(unique + m, alone);
             }
         }
     }

@@ -2,18 +2,17 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/fold_kind.h"
 #include "kernels/fold_pass.h"
 #include "kernels/gram_pass.h"
 #include "kernels/key_pass.h"
+#include "kernels/ranked.h"
 #include "kernels/row_pass.h"
 #include "kernels/select_pass.h"
 
 namespace amalgam::cpu {
 
-enum class FoldKind : uint8_t { average, sum, elect, nearswap, ram, ramplus };
-
-/// `wide`: compute in double. Sparsifiers other than none go with sum and elect only (else Error is not thrown: the
-/// caller picks the pair).
+/// `wide`: compute in double.
 FoldCounts fold(FoldKind kind, Sparsifier sparsifier, bool wide, const FoldArguments& arguments);
 
 /// One coefficient per column: out = sum over inputs of coefficient[input][column] x input (plus base, if given, for
@@ -32,6 +31,9 @@ FoldCounts sce(bool wide, const SelectArguments& arguments);
 FoldCounts fusion(bool wide, const SelectArguments& arguments);
 void changes(bool wide, const KeyArguments& arguments, double epsilon, int64_t* shared, int64_t* unique);
 double divergence(bool wide, const DivergenceArguments& arguments);
+
+/// One factor per element wanted (see ranked.h).
+void ranked_factors(bool wide, const RankedArguments& arguments, double* factors);
 
 /// 16 random bits for each element from `first`, a multiple of 8, on; `count` is a multiple of 256. Element i has the low
 /// (i even) or high half of words[i / 2].

@@ -26,33 +26,27 @@ namespace {
 /// Folds without a sparsifier, whose coefficients are known or come from rounds.
 class FoldWork : public TensorWork {
   public:
-    FoldWork(const TensorTask& task, cpu::FoldKind kind) : task_(task), kind_(kind), wide_(computes_in_double(task)) {
+    FoldWork(const TensorTask& task, FoldKind kind) : task_(task), kind_(kind), wide_(computes_in_double(task)) {
         models_.resize(task.inputs.size());
     }
 
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
-        FoldCounts counts;
-        each_piece(window.first, window.count, scratch.block, [&](int64_t first, int64_t count) {
-            scratch.operands.clear();
-            for (const Operand& input : window.inputs)
-                scratch.operands.push_back(at_element(input, first - window.input_first));
-            FoldArguments arguments;
-            arguments.constants = constants_;
-            arguments.base = at_element(window.base, first - window.input_first);
-            if (base_is_input_) {
-                scratch.operands.insert(scratch.operands.begin(), arguments.base);
-                arguments.base = {};
-            }
-            arguments.inputs = scratch.operands.data();
-            arguments.models = models_.data();
-            arguments.model_count = int(models_.size());
-            arguments.first = first;
-            arguments.count = count;
-            arguments.out = out + (first - window.first) * bytes_of(task_.dtype);
-            arguments.out_dtype = task_.dtype;
-            add_counts(counts, cpu::fold(kind_, Sparsifier::none, wide_, arguments));
-        });
-        return counts;
+        std::vector<Operand> inputs = window.inputs;
+        FoldArguments arguments;
+        arguments.constants = constants_;
+        arguments.base = window.base;
+        if (base_is_input_) {
+            inputs.insert(inputs.begin(), arguments.base);
+            arguments.base = {};
+        }
+        arguments.inputs = inputs.data();
+        arguments.models = models_.data();
+        arguments.model_count = int(models_.size());
+        arguments.first = window.first;
+        arguments.count = window.count;
+        arguments.out = out;
+        arguments.out_dtype = task_.dtype;
+        return scratch.lane->fold(kind_, Sparsifier::none, wide_, arguments);
     }
 
     void set_scale(size_t model, double scale) { models_[model].scale = models_[model].weight = scale; }
@@ -64,10 +58,10 @@ class FoldWork : public TensorWork {
         base_is_input_ = true;
         models_.insert(models_.begin(), FoldModel{});
     }
-    void set_kind(cpu::FoldKind kind) { kind_ = kind; }
+    void set_kind(FoldKind kind) { kind_ = kind; }
 
     const TensorTask& task_;
-    cpu::FoldKind kind_;
+    FoldKind kind_;
     bool wide_, base_is_input_ = false;
     FoldConstants constants_;
     std::vector<FoldModel> models_;
@@ -77,14 +71,14 @@ class FoldWork : public TensorWork {
 class RamPlusWork final : public FoldWork {
   public:
     RamPlusWork(const TensorTask& task, const WorkSettings& settings)
-        : FoldWork(task, cpu::FoldKind::ramplus), settings_(settings), shared_(task.inputs.size()), unique_(shared_) {
+        : FoldWork(task, FoldKind::ramplus), settings_(settings), shared_(task.inputs.size()), unique_(shared_) {
         epsilon_ = constants_.factor = global_field(*settings.method, task, "epsilon", 0);
     }
     bool settled() const override { return settled_; }
-    void scan(const Window& window, Scratch&) override {
+    void scan(const Window& window, Scratch& scratch) override {
         std::vector<int64_t> shared(shared_.size()), unique(unique_.size());
         KeyArguments what{window.base, window.inputs.data(), int(window.inputs.size()), nullptr, window.count};
-        cpu::changes(wide_, what, epsilon_, shared.data(), unique.data());
+        scratch.lane->changes(wide_, what, epsilon_, shared.data(), unique.data());
         std::lock_guard lock(mutex_);
         for (size_t m = 0; m < shared.size(); ++m) {
             shared_[m] += shared[m];
@@ -118,36 +112,30 @@ class RamPlusWork final : public FoldWork {
 class BlendWork final : public FoldWork {
   public:
     BlendWork(const TensorTask& task, const WorkSettings& settings)
-        : FoldWork(task, cpu::FoldKind::average), settings_(settings) {
+        : FoldWork(task, FoldKind::average), settings_(settings) {
         name_ = settings.method->name;
         relative_ = task.base && settings.method->base != BaseUse::member;
         vectors_ = int64_t(task.inputs.size());
         if (settings.method->base == BaseUse::member || name_ == "model_stock") make_base_an_input();
         if (settings.method->base == BaseUse::member) ++vectors_;
-        if (relative_ && name_ != "model_stock") set_kind(cpu::FoldKind::sum);
+        if (relative_ && name_ != "model_stock") set_kind(FoldKind::sum);
         sums_ = std::make_unique<TreeSum>(block_count(task.elements()), pair_count(vectors_));
     }
     bool settled() const override { return settled_; }
 
     void scan(const Window& window, Scratch& scratch) override {
-        if (!scratch.gram) scratch.gram = std::make_unique<GramScratch>();
-        each_block(window, [&](int64_t first, int64_t count) {
-            scratch.operands.clear();
-            if (settings_.method->base == BaseUse::member)
-                scratch.operands.push_back(at_element(window.base, first - window.input_first));
-            for (const Operand& input : window.inputs)
-                scratch.operands.push_back(at_element(input, first - window.input_first));
-            GramArguments arguments;
-            if (relative_) arguments.base = at_element(window.base, first - window.input_first);
-            arguments.inputs = scratch.operands.data();
-            arguments.input_count = int(scratch.operands.size());
-            arguments.first = first;
-            arguments.count = count;
-            std::vector<double> products(size_t(pair_count(vectors_)));
-            cpu::gram(wide_, arguments, *scratch.gram, products.data());
-            std::lock_guard lock(mutex_);
-            sums_->add(first / block_elements, std::move(products));
-        });
+        std::vector<Operand> inputs = window.inputs;
+        if (settings_.method->base == BaseUse::member) inputs.insert(inputs.begin(), window.base);
+        GramArguments arguments;
+        if (relative_) arguments.base = window.base;
+        arguments.inputs = inputs.data();
+        arguments.input_count = int(inputs.size());
+        arguments.first = window.first;
+        arguments.count = window.count;
+        std::vector<double> products(size_t(window.blocks() * pair_count(vectors_)));
+        scratch.lane->gram(wide_, arguments, products.data());
+        std::lock_guard lock(mutex_);
+        add_by_block(*sums_, window, products);
     }
     void exchange(Communicator& ranks) override {
         auto all = ranks.all_gather(sums_->partials());
@@ -215,6 +203,7 @@ class BlendWork final : public FoldWork {
 class CopyWork final : public TensorWork {
   public:
     explicit CopyWork(const TensorTask& task) : task_(task) {}
+    bool on_host() const override { return true; }
 
     FoldCounts apply(const Window& window, Scratch&, std::byte* out) const override {
         FoldCounts counts;
@@ -258,9 +247,9 @@ std::unique_ptr<TensorWork> make_fold_work(const TensorTask& task, const WorkSet
     const MethodInfo& method = *settings.method;
     if (method.name == "ramplus_tl") return std::make_unique<RamPlusWork>(task, settings);
     const bool average = method.name == "linear" || method.name == "passthrough";
-    auto work = std::make_unique<FoldWork>(task, average                     ? cpu::FoldKind::average
-                                                 : method.name == "nearswap" ? cpu::FoldKind::nearswap
-                                                                             : cpu::FoldKind::ram);
+    auto work = std::make_unique<FoldWork>(task, average                     ? FoldKind::average
+                                                 : method.name == "nearswap" ? FoldKind::nearswap
+                                                                             : FoldKind::ram);
     if (average) {
         double total = 0;
         for (size_t m = 0; m < task.inputs.size(); ++m) {

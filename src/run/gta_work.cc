@@ -9,7 +9,6 @@
 #include "kernels/tree_sum.h"
 #include "src/run/key_scan.h"
 #include "src/run/model_trim.h"
-#include "src/run/ranked_mask.h"
 #include "src/run/works.h"
 
 namespace amalgam {
@@ -55,11 +54,9 @@ class GtaWork final : public TensorWork {
 
     void scan(const Window& window, Scratch& scratch) override {
         if (scan_ && !scan_->done()) return scan_->scan(window, nullptr, scratch);
-        each_block(window, [&](int64_t first, int64_t count) {
-            std::vector<double> totals = block_norms(window, first, count, scratch);
-            std::lock_guard lock(mutex_);
-            norms_->add(first / block_elements, std::move(totals));
-        });
+        const std::vector<double> totals = window_norms(window, scratch);
+        std::lock_guard lock(mutex_);
+        add_by_block(*norms_, window, totals);
     }
     void exchange(Communicator& ranks) override {
         if (scan_ && !scan_->done()) return scan_->exchange(ranks);
@@ -87,19 +84,22 @@ class GtaWork final : public TensorWork {
 
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
         FoldCounts counts;
-        if (sparsifier_ == Sparsifier::factors) ranked_factors(window, scratch);
-        each_piece(window.first, window.count, scratch.block, [&](int64_t first, int64_t count) {
-            // Where the last kept tie of a model lies, its threshold changes.
-            while (count > 0) {
-                int64_t piece = count;
-                for (size_t m = 0; m < last_equal_.size(); ++m)
-                    for (int64_t cut : {last_equal_[m].low, last_equal_[m].high})
-                        if (cut >= first && cut - first < piece - 1) piece = cut - first + 1;
-                add_counts(counts, fold_piece(window, first, piece, scratch, out));
-                first += piece;
-                count -= piece;
-            }
-        });
+        std::vector<const double*> factors = ranked_factors(window, scratch);
+        // Where the last kept tie of a model lies, its threshold changes.
+        for (int64_t first = window.first, last = window.first + window.count; first < last;) {
+            int64_t piece = last - first;
+            for (const Cut& cut : last_equal_)
+                for (int64_t equal : {cut.low, cut.high})
+                    if (equal >= first && equal - first < piece - 1) piece = equal - first + 1;
+            FoldArguments arguments = piece_arguments(window, first, piece, scratch);
+            std::vector<FoldModel> models = models_at(first);
+            for (size_t m = 0; m < factors.size(); ++m) models[m].factors = factors[m];
+            arguments.models = models.data();
+            arguments.out = out + (first - window.first) * bytes_of(task_.dtype);
+            arguments.out_dtype = task_.dtype;
+            add_counts(counts, scratch.lane->fold(elect_ ? FoldKind::elect : FoldKind::sum, sparsifier_, wide_, arguments));
+            first += piece;
+        }
         return counts;
     }
 
@@ -233,88 +233,77 @@ class GtaWork final : public TensorWork {
     FoldArguments piece_arguments(const Window& window, int64_t first, int64_t count, Scratch& scratch) const {
         FoldArguments arguments;
         arguments.constants = constants_;
-        arguments.base = at_element(window.base, first - window.input_first);
-        scratch.operands.clear();
-        for (const Operand& input : window.inputs)
-            scratch.operands.push_back(at_element(input, first - window.input_first));
-        arguments.inputs = scratch.operands.data();
+        arguments.base = base_from(window, first);
+        arguments.inputs = scratch.inputs_from(window, first);
         arguments.model_count = int(window.inputs.size());
         arguments.first = first;
         arguments.count = count;
         return arguments;
     }
 
-    FoldCounts fold_piece(const Window& window, int64_t first, int64_t count, Scratch& scratch, std::byte* out) const {
-        FoldArguments arguments = piece_arguments(window, first, count, scratch);
-        std::vector<FoldModel> models = models_at(first);
-        if (sparsifier_ == Sparsifier::factors) point_at_factors(models, window, first, scratch);
+    /// By block of the window.
+    std::vector<double> window_norms(const Window& window, Scratch& scratch) const {
+        std::vector<double> totals(size_t(window.blocks()) * 2 * models_.size());
+        FoldArguments arguments = piece_arguments(window, window.first, window.count, scratch);
+        std::vector<FoldModel> models = models_at(window.first);
+        std::vector<const double*> factors = ranked_factors(window, scratch);
+        for (size_t m = 0; m < factors.size(); ++m) models[m].factors = factors[m];
         arguments.models = models.data();
-        arguments.out = out + (first - window.first) * bytes_of(task_.dtype);
-        arguments.out_dtype = task_.dtype;
-        return cpu::fold(elect_ ? cpu::FoldKind::elect : cpu::FoldKind::sum, sparsifier_, wide_, arguments);
-    }
-
-    /// A random piece must begin at a multiple of 8; blocks do.
-    std::vector<double> block_norms(const Window& window, int64_t first, int64_t count, Scratch& scratch) const {
-        std::vector<double> totals(2 * models_.size());
-        FoldArguments arguments = piece_arguments(window, first, count, scratch);
-        std::vector<FoldModel> models = models_at(first);
-        arguments.models = models.data();
-        if (sparsifier_ == Sparsifier::random) {
-            cpu::norms(Sparsifier::random, wide_, arguments, totals.data());
+        if (sparsifier_ != Sparsifier::magnitude) {
+            scratch.lane->norms(sparsifier_, wide_, arguments, totals.data());
             return totals;
         }
-        if (sparsifier_ == Sparsifier::factors) {
-            Window block = window;
-            block.first = first;
-            block.count = count;
-            ranked_factors(block, scratch);
-            point_at_factors(models, block, first, scratch);
-            cpu::norms(Sparsifier::factors, wide_, arguments, totals.data());
-            return totals;
-        }
-        // One model at a time: the block in which its last tie is kept needs a mask of its own.
+        // One model at a time: where its last tie is kept within the window, it needs a mask.
+        std::vector<double> norms(size_t(window.blocks()) * 2);
         for (size_t m = 0; m < models_.size(); ++m) {
             FoldArguments one = arguments;
-            one.inputs = &scratch.operands[m];
+            one.inputs = &arguments.inputs[m];
             one.models = &models[m];
             one.model_count = 1;
-            bool mixed = (last_equal_.size() > m) &&
-                         (cuts(last_equal_[m].low, first, count) || cuts(last_equal_[m].high, first, count));
-            if (mixed) tie_factors(one, m, models[m], scratch);
-            cpu::norms(mixed ? Sparsifier::factors : Sparsifier::magnitude, wide_, one, totals.data() + 2 * m);
+            bool mixed = (last_equal_.size() > m) && (cuts(last_equal_[m].low, window.first, window.count) ||
+                                                      cuts(last_equal_[m].high, window.first, window.count));
+            if (mixed) models[m].factors = tie_factors(one, m, scratch);
+            scratch.lane->norms(mixed ? Sparsifier::factors : Sparsifier::magnitude, wide_, one, norms.data());
+            for (size_t block = 0; block < size_t(window.blocks()); ++block)
+                for (size_t i : {0u, 1u}) totals[(block * models_.size() + m) * 2 + i] = norms[2 * block + i];
         }
         return totals;
     }
     static bool cuts(int64_t last, int64_t first, int64_t count) { return last >= first && last < first + count - 1; }
 
-    void tie_factors(const FoldArguments& one, size_t m, FoldModel& model, Scratch& scratch) const {
+    const double* tie_factors(const FoldArguments& one, size_t m, Scratch& scratch) const {
         scratch.keys.resize(size_t(one.count));
         scratch.numbers.resize(size_t(one.count));
         KeyArguments keys{one.base, one.inputs, 1, nullptr, one.count};
-        cpu::extract_keys(KeyKind::distance, wide_, keys, 0, scratch.keys.data());
+        scratch.lane->extract_keys(KeyKind::distance, wide_, keys, 0, scratch.keys.data());
         for (int64_t e = 0; e < one.count; ++e) {
             uint64_t key = scratch.keys[size_t(e)];
             bool keep = key >= low_[m].low_at(one.first + e) && key < high_[m].low_at(one.first + e);
             scratch.numbers[size_t(e)] = keep ? 1. : 0.;
         }
-        model.factors = scratch.numbers.data();
+        return scratch.lane->bring_numbers(scratch.numbers);
     }
 
-    void ranked_factors(const Window& window, Scratch& scratch) const {
-        scratch.numbers.resize(models_.size() * size_t(window.count));
+    /// By model; none if the method does not rank.
+    std::vector<const double*> ranked_factors(const Window& window, Scratch& scratch) const {
+        std::vector<const double*> factors;
+        if (sparsifier_ != Sparsifier::factors) return factors;
         for (size_t m = 0; m < models_.size(); ++m) {
+            factors.push_back(nullptr);
             if (densities_[m] >= 1) continue;
-            RankedMask mask{densities_[m], model_field(*settings_.method, task_.inputs[m], "epsilon", 0),
-                            rescale_ && paper_, address(m)};
-            mask.fill(window, int(m), wide_, scratch, scratch.numbers.data() + m * size_t(window.count));
+            RankedArguments arguments;
+            arguments.base = window.base;
+            arguments.input = window.inputs[m];
+            arguments.columns = task_.columns();
+            arguments.first = window.first;
+            arguments.count = window.count;
+            arguments.density = densities_[m];
+            arguments.epsilon = model_field(*settings_.method, task_.inputs[m], "epsilon", 0);
+            arguments.inverse = rescale_ && paper_;
+            arguments.address = address(m);
+            factors.back() = scratch.lane->ranked_factors(wide_, arguments);
         }
-    }
-    void point_at_factors(std::vector<FoldModel>& models, const Window& window, int64_t first, Scratch& scratch) const {
-        for (size_t m = 0; m < models.size(); ++m)
-            models[m].factors = densities_[m] >= 1
-                                    ? nullptr
-                                    : scratch.numbers.data() + m * size_t(window.count) + (first - window.first);
+        return factors;
     }
 
     const TensorTask& task_;

@@ -67,22 +67,10 @@ bool KeyScan::wants(int64_t first_block, int64_t last_block) const {
     return true;
 }
 
-KeyArguments KeyScan::arguments(const Window& window, int64_t first, int64_t count, const float* factors) const {
-    KeyArguments result;
-    result.base = at_element(window.base, first - window.input_first);
-    result.input_count = int(window.inputs.size());
-    result.factors = factors ? factors + (first - window.first) : nullptr;
-    result.count = count;
-    return result;
-}
-
 namespace {
-/// Operands of a window from one element on.
-const Operand* operands_from(const Window& window, int64_t first, Scratch& scratch) {
-    scratch.operands.clear();
-    for (const Operand& input : window.inputs)
-        scratch.operands.push_back(at_element(input, first - window.input_first));
-    return scratch.operands.data();
+KeyArguments key_arguments(const Window& window, int64_t first, int64_t count, const float* factors, Scratch& scratch) {
+    return {base_from(window, first), scratch.inputs_from(window, first), int(window.inputs.size()),
+            factors ? factors + (first - window.first) : nullptr, count};
 }
 }  // namespace
 
@@ -97,12 +85,11 @@ void KeyScan::sample(const Window& window, const float* factors, Scratch& scratc
     for (int64_t at = (window.first + step - 1) / step * step; at < last; at += step) {
         // A sample of everything is taken in one go.
         int64_t count = stride_ == 1 ? last - at : std::min(piece_, last - at);
-        KeyArguments what = arguments(window, at, count, factors);
-        what.inputs = operands_from(window, at, scratch);
+        const KeyArguments what = key_arguments(window, at, count, factors, scratch);
         for (size_t i = 0; i < orders_.size(); ++i)
             if (!samples_[i].empty())
-                cpu::extract_keys(kind_, wide_, what, orders_[i].input,
-                                  samples_[i].data() + (stride_ == 1 ? at : at / step * piece_));
+                scratch.lane->extract_keys(kind_, wide_, what, orders_[i].input,
+                                           samples_[i].data() + (stride_ == 1 ? at : at / step * piece_));
         if (stride_ == 1) break;
     }
 }
@@ -119,19 +106,16 @@ void KeyScan::count(const Window& window, const float* factors, Scratch& scratch
         streams.push_back({orders_[order].input, searches_[order].window(),
                            totals.bins[a].empty() ? nullptr : totals.bins[a].data()});
     }
-    each_block(window, [&](int64_t first, int64_t elements) {
-        KeyArguments what = arguments(window, first, elements, factors);
-        what.inputs = operands_from(window, first, scratch);
-        std::vector<KeyCounts> counts(streams.size());
-        cpu::count_keys(kind_, wide_, what, streams.data(), int(streams.size()), counts.data());
-        for (size_t a = 0; a < active_.size(); ++a) {
-            totals.counts[a].from_low += counts[a].from_low;
-            totals.counts[a].from_high += counts[a].from_high;
-            inside_by_block_[active_[a]][size_t(first / block_elements)] =
-                uint32_t(counts[a].from_low - counts[a].from_high);
-        }
-        totals.collected += elements;
-    });
+    std::vector<KeyCounts> counts(size_t(window.blocks()) * streams.size());
+    scratch.lane->count_keys(kind_, wide_, key_arguments(window, window.first, window.count, factors, scratch), streams,
+                             counts.data());
+    for (size_t i = 0; i < counts.size(); ++i) {
+        const size_t a = i % streams.size(), block = size_t(window.first_block()) + i / streams.size();
+        totals.counts[a].from_low += counts[i].from_low;
+        totals.counts[a].from_high += counts[i].from_high;
+        inside_by_block_[active_[a]][block] = uint32_t(counts[i].from_low - counts[i].from_high);
+    }
+    totals.collected += window.count;
     if (totals.collected > int64_t(1) << 31) flush(totals);  // before a bin of 32 bits can overflow
 }
 
@@ -148,10 +132,9 @@ void KeyScan::locate(const Window& window, const float* factors, Scratch& scratc
         const Cut& cut = cuts_[i];
         if (cut.block < window.first_block() || cut.block >= window.first_block() + window.blocks()) continue;
         int64_t first = cut.block * block_elements, count = std::min(block_elements, elements_ - first);
-        KeyArguments what = arguments(window, first, count, factors);
-        what.inputs = operands_from(window, first, scratch);
         scratch.keys.resize(size_t(count));
-        cpu::extract_keys(kind_, wide_, what, orders_[i].input, scratch.keys.data());
+        scratch.lane->extract_keys(kind_, wide_, key_arguments(window, first, count, factors, scratch), orders_[i].input,
+                                   scratch.keys.data());
         int64_t rest = cut.rest;
         for (int64_t e = 0; e < count; ++e)
             if (scratch.keys[size_t(e)] == searches_[i].threshold() && --rest == 0) {

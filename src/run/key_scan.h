@@ -57,7 +57,6 @@ class KeyScan {
         int64_t collected = 0;
     };
 
-    KeyArguments arguments(const Window& window, int64_t first, int64_t count, const float* factors) const;
     void sample(const Window& window, const float* factors, Scratch& scratch);
     void count(const Window& window, const float* factors, Scratch& scratch);
     void locate(const Window& window, const float* factors, Scratch& scratch);

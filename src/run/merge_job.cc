@@ -137,9 +137,15 @@ void write_texts(const std::string& folder, const Job& job, const MergeOptions& 
     sync_folder(folder);
 }
 
+std::unique_ptr<Device> choose_device(DeviceKind kind, int node_rank, int node_size) {
+    if (kind == DeviceKind::automatic) kind = cuda_device_count() > 0 ? DeviceKind::cuda : DeviceKind::cpu;
+    return kind == DeviceKind::cuda ? make_cuda_device(node_rank, node_size) : make_cpu_device();
+}
+
 /// Memory and threads that are nobody else's on this node.
-MergerSettings choose_settings(Communicator& world, const Job& job, const MergeOptions& options) {
+MergerSettings choose_settings(Communicator& world, const Job& job, const MergeOptions& options, Device& device) {
     MergerSettings settings;
+    settings.device = &device;
     settings.memory = options.memory ? options.memory : free_memory() / 2 / uint64_t(world.node_size());
     constexpr uint64_t least = uint64_t(1) << 20;
     check(settings.memory >= least, "--memory {} is too little to work with; give at least {}", settings.memory, least);
@@ -147,7 +153,9 @@ MergerSettings choose_settings(Communicator& world, const Job& job, const MergeO
     settings.work.compat = job.merge.compat;
     settings.work.seed = job.merge.seed;
     settings.work.threads =
-        options.threads > 0 ? options.threads : std::max(1, usable_cores() / std::max(1, world.node_size()));
+        options.threads > 0  ? options.threads
+        : device.lanes() > 0 ? device.lanes()
+                             : std::max(1, usable_cores() / std::max(1, world.node_size()));
     int64_t inputs = 1;
     for (const TensorTask& task : job.merge.tasks) inputs = std::max<int64_t>(inputs, int64_t(task.inputs.size()) + 2);
     settings.block = options.block > 0 ? (options.block + 255) / 256 * 256 : cache_block(inputs, 2);
@@ -210,8 +218,10 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     JournalContents finished;
     std::unique_ptr<Journal> journal;
     std::unique_ptr<InputFiles> inputs;
+    std::unique_ptr<Device> device;
     together(world, [&] {
-        settings = choose_settings(world, job, options);
+        device = choose_device(options.device, world.node_rank(), world.node_size());
+        settings = choose_settings(world, job, options, *device);
         finished = read_journals(building);
         inputs = std::make_unique<InputFiles>(job.merge, options.read);
     });
@@ -220,6 +230,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     facts.version = AMALGAM_VERSION;
     facts.ranks = world.size();
     facts.threads = settings.work.threads;
+    facts.device = device->name();
     facts.memory = settings.memory;
     facts.open_seconds = seconds_since(start);
 

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstring>
 
-#include "kernels/cpu/passes.h"
 #include "src/base/error.h"
 
 namespace amalgam {
@@ -39,9 +38,11 @@ Merger::Merger(Communicator& world, const Merge& merge, const OutputLayout& layo
       scratch_(size_t(pool_.threads())),
       out_buffers_(size_t(pool_.threads())) {
     settings_.work.threads = pool_.threads();
+    const std::unique_ptr<Device> cpu = make_cpu_device();
     for (size_t i = 0; i < scratch_.size(); ++i) {
         scratch_[i].thread = int(i);
-        scratch_[i].block = settings_.block > 0 ? settings_.block : block_elements;
+        lanes_.push_back(settings_.device->make_lane({settings_.block}));
+        host_lanes_.push_back(lanes_[i]->on_host() ? nullptr : cpu->make_lane({settings_.block}));
     }
     for (TaskPart& where : plan.parts(world.rank())) {
         Part part;
@@ -134,8 +135,12 @@ int64_t Merger::window_blocks(const Part& part) const {
     const uint64_t scratch = part.work ? uint64_t(part.work->scratch_bytes(block_elements)) : 0;
     const uint64_t bytes = block_bytes(part) + scratch;
     const uint64_t share = settings_.memory / 4 / uint64_t(pool_.threads());
-    return std::clamp<int64_t>(int64_t(std::min<uint64_t>(share, uint64_t(4) << 20) / std::max<uint64_t>(bytes, 1)), 1,
-                               16);
+    // A launch on a GPU costs as long as some megabytes take.
+    const bool gpu = settings_.device->memory() > 0;
+    const uint64_t most = gpu ? std::min(settings_.device->memory() / 2 / uint64_t(pool_.threads()), uint64_t(128) << 20)
+                              : uint64_t(4) << 20;
+    return std::clamp<int64_t>(int64_t(std::min<uint64_t>(share, most) / std::max<uint64_t>(bytes, 1)), 1,
+                               gpu ? 256 : 16);
 }
 
 /// Parts that are settled together: many small tensors, or one large.
@@ -293,9 +298,12 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     const uint64_t bytes = uint64_t(window.count) * bits / 8, begin = place.begin + uint64_t(window.first) * bits / 8;
     auto& buffer = out_buffers_[size_t(scratch.thread)];
     if (buffer.size() < bytes) buffer.resize(bytes);
-    FoldCounts counts = part.work->apply(window, scratch, buffer.data());
+    Lane& lane = *scratch.lane;
+    auto* out = lane.on_host() ? buffer.data() : static_cast<std::byte*>(lane.reserve(bytes));
+    FoldCounts counts = part.work->apply(window, scratch, out);
+    if (!lane.on_host()) lane.take(out, buffer.data(), bytes);
     const bool reported = reports(part, window.first_block());
-    if (counts.nonfinite_input && reported) count_nonfinite(part, window);
+    if (counts.nonfinite_input && reported) count_nonfinite(part, window, lane);
     for (const TaskInput* input : all_inputs(what)) inputs_.get(input->model, input->tensor.file).check_whole();
 
     const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(begin + bytes, part.where.write_end);
@@ -323,12 +331,12 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));
 }
 
-void Merger::count_nonfinite(const Part& part, const Window& window) {
+void Merger::count_nonfinite(const Part& part, const Window& window, Lane& lane) {
     const TensorTask& what = *window.task;
     auto inputs = all_inputs(what);
     for (size_t i = 0; i < inputs.size(); ++i) {
         const Operand& operand = what.base ? (i == 0 ? window.base : window.inputs[i - 1]) : window.inputs[i];
-        int64_t bad = cpu::count_nonfinite(at_element(operand, window.first - window.input_first), window.count);
+        int64_t bad = lane.count_nonfinite(at_element(operand, window.first - window.input_first), window.count);
         if (bad == 0) continue;
         std::lock_guard lock(mutex_);
         totals_.nonfinite_inputs[{part.where.task, inputs[i]->model}] += bad;

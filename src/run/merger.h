@@ -11,6 +11,7 @@
 
 #include "src/base/thread_pool.h"
 #include "src/comm/communicator.h"
+#include "src/device/device.h"
 #include "src/plan/plan.h"
 #include "src/recipe/resolve.h"
 #include "src/run/input_files.h"
@@ -33,7 +34,8 @@ struct MergeTotals {
 struct MergerSettings {
     WorkSettings work;
     uint64_t memory = uint64_t(1) << 30;
-    int64_t block = 0;                       ///< elements of a work block, a multiple of 256
+    Device* device = nullptr;                ///< must outlive the merger
+    int64_t block = block_elements;          ///< elements of a work block on the CPU, a multiple of 256
     std::function<void(uint64_t)> progress;  ///< bytes of input and output done
     std::function<void()> touch;             ///< called for every window of every pass
 };
@@ -73,7 +75,8 @@ class Merger {
     void scan_spans(Part& part, std::vector<Span>& spans) const;
     void settle(std::vector<Part*> unsettled);
     void apply(Part& part, const Window& window, Scratch& scratch);
-    void count_nonfinite(const Part& part, const Window& window);
+    void count_nonfinite(const Part& part, const Window& window, Lane& lane);
+    void bring(const Part& part, Window& window, Scratch& scratch, bool sparse);
     /// Runs body over all spans, a window at a time, on all threads. `sparse`: through the mapping, whatever the mode.
     void for_windows(const std::vector<Span>& spans, bool sparse, const Body& body);
     void for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse);
@@ -98,6 +101,7 @@ class Merger {
     MergerSettings settings_;
     ThreadPool pool_;
     std::vector<Scratch> scratch_;
+    std::vector<std::unique_ptr<Lane>> lanes_, host_lanes_;  ///< by thread
     std::vector<std::vector<std::byte>> out_buffers_;
     std::vector<Part> parts_;
     std::unique_ptr<ModelTrim> trim_;

@@ -63,6 +63,17 @@ std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool spars
     return windows;
 }
 
+/// Chooses the thread's lane for a window, and brings the window into its memory.
+void Merger::bring(const Part& part, Window& window, Scratch& scratch, bool sparse) {
+    const auto thread = size_t(scratch.thread);
+    const bool host = sparse || (part.work && part.work->on_host());
+    scratch.lane = host && host_lanes_[thread] ? host_lanes_[thread].get() : lanes_[thread].get();
+    scratch.lane->begin_window();
+    if (scratch.lane->on_host()) return;
+    for (Operand* operand : window.operands())
+        operand->data = scratch.lane->bring(operand->data, uint64_t(window.input_count) * uint64_t(bytes_of(operand->dtype)));
+}
+
 bool Merger::any_direct(const std::vector<Span>& spans) {
     for (const Span& span : spans)
         for (const TaskInput* input : all_inputs(task(*span.part)))
@@ -103,6 +114,7 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
                 set_operand(window, *window.task, i, *inputs[i], file.mapped() + begin);
                 if (!sparse) bytes_read_ += end - begin;  // a sample is next to nothing
             }
+            bring(*windows[w].part, window, scratch_[size_t(thread)], sparse);
             body(*windows[w].part, window, scratch_[size_t(thread)]);
             if (settings_.touch) settings_.touch();
             // Windows are taken in order, so those a batch back are done, or nearly: dropping one that is not costs
@@ -170,6 +182,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
                             file.direct() ? places[place++] : file.mapped() + begin);
                 bytes_read_ += end - begin;
             }
+            bring(*windows[w].part, window, scratch_[size_t(thread)], false);
             body(*windows[w].part, window, scratch_[size_t(thread)]);
             if (settings_.touch) settings_.touch();
             reader.release(int64_t(w));

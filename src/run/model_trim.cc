@@ -72,7 +72,7 @@ void ModelTrim::sample(int64_t task, const Window& window, Scratch& scratch) {
                 Operand input = at_element(window.inputs[m], first - window.input_first);
                 what.inputs = &input;
                 scratch.keys.resize(size_t(what.count));
-                cpu::extract_keys(KeyKind::distance, wide_, what, 0, scratch.keys.data());
+                scratch.lane->extract_keys(KeyKind::distance, wide_, what, 0, scratch.keys.data());
                 // A key is stored as key + 1: what stays 0 was never taken.
                 for (int64_t e = 0; e < what.count; ++e)
                     samples_[i][size_t(block / stride_ * sample_of_block + e)] = scratch.keys[size_t(e)] + 1;
@@ -85,21 +85,27 @@ void ModelTrim::scan(int64_t task, const Window& window, Scratch& scratch) {
     if (window.task->kind != TaskKind::merge) return;
     if (sampling_) return sample(task, window, scratch);
     Totals& totals = by_thread_[size_t(scratch.thread)];
-    each_block(window, [&](int64_t first, int64_t count) {
-        KeyArguments what{at_element(window.base, first - window.input_first), nullptr, 1, nullptr, count};
-        for (size_t i = 0; i < orders_.size(); ++i) {
-            if (searches_[i].done()) continue;
-            for (size_t m = 0; m < window.inputs.size(); ++m) {
-                if (window.task->inputs[m].position != orders_[i].position) continue;
-                Operand input = at_element(window.inputs[m], first - window.input_first);
-                what.inputs = &input;
-                std::vector<uint32_t> bins(totals.bins[i].size());
-                KeyStream stream{0, searches_[i].window(), bins.empty() ? nullptr : bins.data()};
-                cpu::count_keys(KeyKind::distance, wide_, what, &stream, 1, &totals.counts[i]);
-                for (size_t b = 0; b < bins.size(); ++b) totals.bins[i][b] += bins[b];
-            }
+    std::vector<KeyStream> streams;
+    std::vector<size_t> orders;
+    std::vector<std::vector<uint32_t>> bins;
+    for (size_t i = 0; i < orders_.size(); ++i)
+        for (size_t m = 0; m < window.inputs.size(); ++m) {
+            if (searches_[i].done() || window.task->inputs[m].position != orders_[i].position) continue;
+            orders.push_back(i);
+            bins.emplace_back(totals.bins[i].size());
+            streams.push_back({int(m), searches_[i].window(), bins.back().empty() ? nullptr : bins.back().data()});
         }
-    });
+    const KeyArguments what{base_from(window, window.first), scratch.inputs_from(window, window.first),
+                            int(window.inputs.size()), nullptr, window.count};
+    std::vector<KeyCounts> counts(size_t(window.blocks()) * streams.size());
+    scratch.lane->count_keys(KeyKind::distance, wide_, what, streams, counts.data());
+    for (size_t c = 0; c < counts.size(); ++c) {
+        KeyCounts& total = totals.counts[orders[c % streams.size()]];
+        total.from_low += counts[c].from_low;
+        total.from_high += counts[c].from_high;
+    }
+    for (size_t s = 0; s < streams.size(); ++s)
+        for (size_t b = 0; b < bins[s].size(); ++b) totals.bins[orders[s]][b] += bins[s][b];
 }
 
 void ModelTrim::exchange(Communicator& ranks) {

@@ -107,6 +107,7 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLa
         json["models"].push_back({{"reference", model.reference}, {"path", model.checkpoint.path}});
     json["ranks"] = facts.ranks;
     json["threads_per_rank"] = facts.threads;
+    json["device"] = facts.device;
     json["memory_budget"] = facts.memory;
     json["peak_memory"] = facts.peak_memory;
     json["bytes_read"] = totals.bytes_read;
@@ -178,6 +179,7 @@ std::string summary_text(const Merge& merge, const OutputLayout& layout, const M
         bytes_text(totals.bytes_read), bytes_text(totals.bytes_written), facts.total_seconds,
         double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.total_seconds), facts.ranks, facts.ranks == 1 ? "" : "s",
         facts.threads, facts.threads == 1 ? "" : "s", bytes_text(facts.peak_memory));
+    if (facts.device != "cpu") text += fmt::format(", on {}", facts.device);
     if (totals.bytes_resumed > 0)
         text += fmt::format("\n{} were there from a former start", bytes_text(totals.bytes_resumed));
     if (totals.saturated > 0)

@@ -1,9 +1,9 @@
 // Blends with coefficients of their own for every row or column.
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "kernels/blends.h"
-#include "kernels/cpu/passes.h"
 #include "kernels/tree_sum.h"
 #include "src/run/works.h"
 
@@ -21,39 +21,33 @@ class RowBlendWork final : public TensorWork {
     bool whole_rows() const override { return true; }
 
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
-        FoldCounts counts;
-        if (!scratch.gram) scratch.gram = std::make_unique<GramScratch>();
-        const int64_t columns = task_.columns(), last = window.first + window.count;
-        for (int64_t row = window.first / columns; row * columns < last; ++row) {
-            const int64_t begin = row * columns;
-            std::vector<double> scales = solve(row_gram(window, begin, columns, scratch));
-            const int64_t first = std::max(begin, window.first), end = std::min(begin + columns, last);
-            add_counts(counts, fold_row(window, first, end - first, scales, scratch, out));
-        }
-        return counts;
+        const int64_t columns = task_.columns(), vectors = int64_t(window.inputs.size()), pairs = pair_count(vectors);
+        const int64_t rows = window.input_count / columns;
+        std::vector<double> products(size_t(rows * pairs)), scales;
+        GramArguments whole{window.base, window.inputs.data(), int(vectors), window.input_first, window.input_count};
+        scratch.lane->gram_rows(wide_, whole, columns, products.data());
+        for (int64_t row = 0; row < rows; ++row)
+            for (double scale : solve(std::span<const double>(products).subspan(size_t(row * pairs), size_t(pairs))))
+                scales.push_back(scale);
+
+        std::vector<Operand> inputs;
+        FoldArguments arguments;
+        arguments.base = base_from(window, window.first);
+        if (stock_) inputs.push_back(std::exchange(arguments.base, {}));
+        for (const Operand& input : window.inputs)
+            inputs.push_back(at_element(input, window.first - window.input_first));
+        arguments.inputs = inputs.data();
+        arguments.model_count = int(inputs.size());
+        arguments.first = window.first;
+        arguments.count = window.count;
+        arguments.out = out;
+        arguments.out_dtype = task_.dtype;
+        return scratch.lane->fold_rows(arguments.base.data ? FoldKind::sum : FoldKind::average, wide_, arguments, scales,
+                                       columns);
     }
 
   private:
-    /// Products of the row, pieces of row x block in order.
-    std::vector<double> row_gram(const Window& window, int64_t begin, int64_t columns, Scratch& scratch) const {
-        const int64_t vectors = int64_t(window.inputs.size());
-        std::vector<double> total(size_t(pair_count(vectors))), piece(total.size());
-        each_piece(begin, columns, block_elements, [&](int64_t first, int64_t count) {
-            scratch.operands.clear();
-            for (const Operand& input : window.inputs)
-                scratch.operands.push_back(at_element(input, first - window.input_first));
-            GramArguments arguments;
-            arguments.base = at_element(window.base, first - window.input_first);
-            arguments.inputs = scratch.operands.data();
-            arguments.input_count = int(vectors);
-            arguments.first = first;
-            arguments.count = count;
-            cpu::gram(wide_, arguments, *scratch.gram, piece.data());
-            for (size_t i = 0; i < total.size(); ++i) total[i] += piece[i];
-        });
-        return total;
-    }
-    std::vector<double> solve(const std::vector<double>& products) const {
+    std::vector<double> solve(std::span<const double> products) const {
         const int64_t vectors = int64_t(task_.inputs.size());
         Gram gram(products, vectors);
         if (!stock_)
@@ -63,29 +57,6 @@ class RowBlendWork final : public TensorWork {
         std::vector<double> scales(size_t(vectors) + 1, t / double(vectors));
         scales[0] = 1 - t;
         return scales;
-    }
-    FoldCounts fold_row(const Window& window, int64_t first, int64_t count, const std::vector<double>& scales,
-                        Scratch& scratch, std::byte* out) const {
-        FoldArguments arguments;
-        arguments.base = at_element(window.base, first - window.input_first);
-        scratch.operands.clear();
-        if (stock_) {
-            scratch.operands.push_back(arguments.base);
-            arguments.base = {};
-        }
-        for (const Operand& input : window.inputs)
-            scratch.operands.push_back(at_element(input, first - window.input_first));
-        std::vector<FoldModel> models(scales.size());
-        for (size_t m = 0; m < scales.size(); ++m) models[m].scale = scales[m];
-        arguments.inputs = scratch.operands.data();
-        arguments.models = models.data();
-        arguments.model_count = int(models.size());
-        arguments.first = first;
-        arguments.count = count;
-        arguments.out = out + (first - window.first) * bytes_of(task_.dtype);
-        arguments.out_dtype = task_.dtype;
-        return cpu::fold(arguments.base.data ? cpu::FoldKind::sum : cpu::FoldKind::average, Sparsifier::none, wide_,
-                         arguments);
     }
 
     const TensorTask& task_;
@@ -104,16 +75,12 @@ class ColumnBlendWork final : public TensorWork {
           sums_(std::make_unique<TreeSum>(block_count(task.elements()), 3 * columns_)) {}
 
     bool settled() const override { return !coefficients_.empty(); }
-    void scan(const Window& window, Scratch&) override {
-        each_block(window, [&](int64_t first, int64_t count) {
-            Operand inputs[2];
-            for (size_t m = 0; m < 2; ++m) inputs[m] = at_element(window.inputs[m], first - window.input_first);
-            GramArguments arguments{at_element(window.base, first - window.input_first), inputs, 2, first, count};
-            std::vector<double> products(size_t(3 * columns_));
-            cpu::column_products(wide_, arguments, columns_, first % columns_, products.data());
-            std::lock_guard lock(mutex_);
-            sums_->add(first / block_elements, std::move(products));
-        });
+    void scan(const Window& window, Scratch& scratch) override {
+        GramArguments arguments{window.base, window.inputs.data(), 2, window.first, window.count};
+        std::vector<double> products(size_t(window.blocks() * 3 * columns_));
+        scratch.lane->column_products(wide_, arguments, columns_, products.data());
+        std::lock_guard lock(mutex_);
+        add_by_block(*sums_, window, products);
     }
     void exchange(Communicator& ranks) override {
         auto all = ranks.all_gather(sums_->partials());
@@ -133,7 +100,7 @@ class ColumnBlendWork final : public TensorWork {
         }
         sums_.reset();
     }
-    FoldCounts apply(const Window& window, Scratch&, std::byte* out) const override {
+    FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
         FoldArguments arguments;
         arguments.base = window.base;
         arguments.inputs = window.inputs.data();
@@ -142,7 +109,7 @@ class ColumnBlendWork final : public TensorWork {
         arguments.count = window.count;
         arguments.out = out;
         arguments.out_dtype = task_.dtype;
-        return cpu::fold_columns(wide_, arguments, coefficients_.data(), columns_, window.first % columns_);
+        return scratch.lane->fold_columns(wide_, arguments, coefficients_, columns_, window.first % columns_);
     }
 
   private:

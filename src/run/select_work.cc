@@ -5,7 +5,6 @@
 #include <cstring>
 #include <mutex>
 
-#include "kernels/cpu/passes.h"
 #include "kernels/tree_sum.h"
 #include "src/run/key_scan.h"
 #include "src/run/works.h"
@@ -34,19 +33,23 @@ class SceWork final : public TensorWork {
 
     void scan(const Window& window, Scratch& scratch) override {
         if (phase_ == Phase::select) return scan_->scan(window, nullptr, scratch);
-        each_block(window, [&](int64_t first, int64_t count) {
-            if (phase_ == Phase::count) {
-                KeyStream stream{0, {1, uint64_t(1) << 31, 0}, nullptr};
-                KeyCounts counts;
-                SelectArguments arguments = piece(window, first, count, scratch);
-                cpu::count_keys(KeyKind::variance, wide_, arguments.key, &stream, 1, &counts);
-                nonzero_ += counts.from_low;
-                return;
-            }
-            std::vector<double> totals = block_energies(window, first, count, scratch);
-            std::lock_guard lock(mutex_);
-            sums_->add(first / block_elements, std::move(totals));
-        });
+        SelectArguments arguments = piece(window, window.first, window.count, scratch);
+        if (phase_ == Phase::count) {
+            const KeyStream stream{0, {1, uint64_t(1) << 31, 0}, nullptr};
+            std::vector<KeyCounts> counts(size_t(window.blocks()));
+            scratch.lane->count_keys(KeyKind::variance, wide_, arguments.key, {&stream, 1}, counts.data());
+            for (const KeyCounts& block : counts) nonzero_ += block.from_low;
+            return;
+        }
+        arguments.low = kept_.low_at(window.first);
+        if (kept_.low_at(window.first + window.count - 1) != arguments.low) {
+            arguments.tie_key = kept_.threshold;
+            arguments.tie_count = kept_.last_equal + 1 - window.first;
+        }
+        std::vector<double> totals(size_t(window.blocks()) * task_.inputs.size());
+        scratch.lane->energies(wide_, arguments, totals.data());
+        std::lock_guard lock(mutex_);
+        add_by_block(*sums_, window, totals);
     }
     void exchange(Communicator& ranks) override {
         if (phase_ == Phase::select) return scan_->exchange(ranks);
@@ -81,15 +84,13 @@ class SceWork final : public TensorWork {
 
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
         FoldCounts counts;
-        each_piece(window.first, window.count, scratch.block, [&](int64_t first, int64_t count) {
-            each_side(first, count, [&](int64_t from, int64_t elements) {
-                SelectArguments arguments = piece(window, from, elements, scratch);
-                arguments.low = kept_.low_at(from);
-                arguments.weights = weights_.data();
-                arguments.out = out + (from - window.first) * bytes_of(task_.dtype);
-                arguments.out_dtype = task_.dtype;
-                add_counts(counts, cpu::sce(wide_, arguments));
-            });
+        each_side(window.first, window.count, [&](int64_t from, int64_t elements) {
+            SelectArguments arguments = piece(window, from, elements, scratch);
+            arguments.low = kept_.low_at(from);
+            arguments.weights = weights_.data();
+            arguments.out = out + (from - window.first) * bytes_of(task_.dtype);
+            arguments.out_dtype = task_.dtype;
+            add_counts(counts, scratch.lane->sce(wide_, arguments));
         });
         return counts;
     }
@@ -122,28 +123,10 @@ class SceWork final : public TensorWork {
         if (cut < count) body(first + cut, count - cut);
     }
     SelectArguments piece(const Window& window, int64_t first, int64_t count, Scratch& scratch) const {
-        scratch.operands.clear();
-        for (const Operand& input : window.inputs)
-            scratch.operands.push_back(at_element(input, first - window.input_first));
         SelectArguments arguments;
-        arguments.key = {at_element(window.base, first - window.input_first), scratch.operands.data(),
-                         int(scratch.operands.size()), nullptr, count};
+        arguments.key = {base_from(window, first), scratch.inputs_from(window, first), int(window.inputs.size()), nullptr,
+                         count};
         return arguments;
-    }
-    /// Sums of a block whose lanes are those of flat indices, also where the cut lies within a lane's run.
-    std::vector<double> block_energies(const Window& window, int64_t first, int64_t count, Scratch& scratch) const {
-        std::vector<double> totals(task_.inputs.size());
-        scratch.numbers.resize(task_.inputs.size() * 256);
-        SelectArguments arguments = piece(window, first, count, scratch);
-        arguments.low = kept_.low_at(first);
-        if (kept_.low_at(first) == kept_.low_at(first + count - 1)) {
-            cpu::energies(wide_, arguments, totals.data(), scratch.numbers.data());
-            return totals;
-        }
-        arguments.tie_key = kept_.threshold;
-        arguments.tie_count = kept_.last_equal + 1 - first;
-        cpu::energies(wide_, arguments, totals.data(), scratch.numbers.data());
-        return totals;
     }
     void weigh() {
         const std::vector<double>& energy = sums_->total();
@@ -193,8 +176,7 @@ class FusionWork final : public TensorWork {
 
     void scan(const Window& window, Scratch& scratch) override {
         if (!diverged_) return measure_rows(window, scratch);
-        fill_factors(window, scratch);
-        scan_->scan(window, scratch.factors.data(), scratch);
+        scan_->scan(window, factors(window, scratch), scratch);
     }
     void exchange(Communicator& ranks) override {
         if (diverged_) scan_->exchange(ranks);
@@ -215,16 +197,13 @@ class FusionWork final : public TensorWork {
     }
 
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
-        fill_factors(window, scratch);
         SelectArguments arguments;
-        Operand other = at_element(window.inputs[0], window.first - window.input_first);
-        arguments.key = {at_element(window.base, window.first - window.input_first), &other, 1, scratch.factors.data(),
-                         window.count};
+        arguments.key = {base_from(window, window.first), scratch.inputs_from(window, window.first), 1,
+                         factors(window, scratch), window.count};
         arguments.low = low_;
         arguments.out = out;
         arguments.out_dtype = task_.dtype;
-        FoldCounts counts = cpu::fusion(wide_, arguments);
-        return counts;
+        return scratch.lane->fusion(wide_, arguments);
     }
     int64_t scratch_bytes(int64_t elements) const override {
         return elements * int64_t(sizeof(float)) + 2 * task_.columns() * int64_t(sizeof(double));
@@ -232,24 +211,20 @@ class FusionWork final : public TensorWork {
 
   private:
     void measure_rows(const Window& window, Scratch& scratch) {
-        const int64_t columns = task_.columns(), last = window.first + window.count;
-        scratch.numbers.resize(size_t(2 * columns));
-        for (int64_t row = window.first / columns; row * columns < last; ++row) {
-            const int64_t begin = row * columns;
-            DivergenceArguments arguments{at_element(window.base, begin - window.input_first),
-                                          at_element(window.inputs[0], begin - window.input_first), begin, columns,
-                                          scratch.numbers.data()};
-            auto divergence = static_cast<float>(cpu::divergence(wide_, arguments));
-            // A row on the border of two windows is measured by both, with the same result.
-            std::atomic_ref(divergences_[size_t(row)]).store(divergence, std::memory_order_relaxed);
-        }
+        const int64_t columns = task_.columns(), first_row = window.input_first / columns;
+        scratch.numbers.resize(size_t(window.input_count / columns));
+        scratch.lane->divergences(wide_, window.base, window.inputs[0], window.input_first, int64_t(scratch.numbers.size()),
+                                  columns, scratch.numbers.data());
+        // A row on the border of two windows is measured by both, with the same result.
+        for (size_t row = 0; row < scratch.numbers.size(); ++row)
+            std::atomic_ref(divergences_[size_t(first_row) + row])
+                .store(static_cast<float>(scratch.numbers[row]), std::memory_order_relaxed);
     }
-    void fill_factors(const Window& window, Scratch& scratch) const {
-        const int64_t columns = task_.columns();
-        scratch.factors.resize(size_t(window.count));
-        each_piece(window.first, window.count, columns, [&](int64_t first, int64_t count) {
-            std::fill_n(scratch.factors.begin() + (first - window.first), count, divergences_[size_t(first / columns)]);
-        });
+    const float* factors(const Window& window, Scratch& scratch) const {
+        const int64_t columns = task_.columns(), first_row = window.first / columns;
+        const int64_t rows = (window.first + window.count - 1) / columns - first_row + 1;
+        return scratch.lane->spread_rows(std::span(divergences_).subspan(size_t(first_row), size_t(rows)), columns,
+                                         window.first, window.count);
     }
 
     const TensorTask& task_;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "kernels/fold_pass.h"
+#include "kernels/tree_sum.h"
 #include "src/comm/communicator.h"
 #include "src/recipe/resolve.h"
 #include "src/run/window.h"
@@ -42,7 +43,9 @@ class TensorWork {
 
     /// Windows must hold the whole rows of their elements.
     virtual bool whole_rows() const { return false; }
-    /// Computes the window's elements into `out`.
+    /// Whether windows must lie in the host's memory, whatever the device.
+    virtual bool on_host() const { return false; }
+    /// Computes the window's elements into `out`, in the lane's memory.
     virtual FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const = 0;
 
     /// Settled statistics as bytes, so that a resumed merge need not gather them again; "" if there are none worth it.
@@ -65,14 +68,11 @@ std::unique_ptr<TensorWork> make_work(const TensorTask& task, const WorkSettings
 double global_field(const MethodInfo& method, const TensorTask& task, std::string_view name, double otherwise);
 double model_field(const MethodInfo& method, const TaskInput& input, std::string_view name, double otherwise);
 
-/// Cuts [first, first + count) at multiples of `block` and calls body(first, count) for each piece.
-template <class Body>
-void each_piece(int64_t first, int64_t count, int64_t block, const Body& body) {
-    for (int64_t at = first; at < first + count;) {
-        int64_t piece = std::min(block - at % block, first + count - at);
-        body(at, piece);
-        at += piece;
-    }
+/// Sums that a pass gave by block of a window.
+inline void add_by_block(TreeSum& sums, const Window& window, const std::vector<double>& values) {
+    const auto each = int64_t(values.size()) / window.blocks();
+    for (int64_t block = 0; block < window.blocks(); ++block)
+        sums.add(window.first_block() + block, {values.begin() + block * each, values.begin() + (block + 1) * each});
 }
 
 inline void add_counts(FoldCounts& total, const FoldCounts& part) {

@@ -2,17 +2,16 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
-#include "kernels/gram_pass.h"
 #include "kernels/pack.h"
+#include "src/device/lane.h"
 #include "src/plan/plan.h"
 #include "src/plan/tensor_task.h"
 
 namespace amalgam {
 
-/// What a pass works on. Operands point at element input_first of the tensor.
+/// What a pass works on. Operands point at element input_first of the tensor, in the memory of the lane that works on it.
 struct Window {
     const TensorTask* task = nullptr;
     int64_t first = 0, count = 0;  ///< elements of the output; first is a multiple of 65,536
@@ -21,6 +20,13 @@ struct Window {
     Operand base;             ///< data is nullptr if the task has none
     std::vector<Operand> inputs;
 
+    /// The base, if there is one, and the inputs.
+    std::vector<Operand*> operands() {
+        std::vector<Operand*> all;
+        if (base.data) all.push_back(&base);
+        for (Operand& input : inputs) all.push_back(&input);
+        return all;
+    }
     int64_t first_block() const { return first / block_elements; }
     int64_t blocks() const { return block_count(count); }
 };
@@ -45,16 +51,27 @@ inline bool computes_in_double(const TensorTask& task) {
     return false;
 }
 
-/// Memory of one thread, kept from window to window.
+/// What one thread works with.
 struct Scratch {
     int thread = 0;
-    int64_t block = block_elements;  ///< elements of a work block of a fold
-    std::unique_ptr<GramScratch> gram;
-    std::vector<double> numbers;
+    Lane* lane = nullptr;  ///< where the window's operands lie
     std::vector<uint64_t> keys;
-    std::vector<float> factors;
-    std::vector<uint32_t> words;
-    std::vector<Operand> operands;
+    std::vector<double> numbers;
+
+    /// The window's inputs from one element on; valid until the next call.
+    const Operand* inputs_from(const Window& window, int64_t first) {
+        operands_.clear();
+        for (const Operand& input : window.inputs) operands_.push_back(at_element(input, first - window.input_first));
+        return operands_.data();
+    }
+
+  private:
+    std::vector<Operand> operands_;
 };
+
+/// The window's base from one element on.
+inline Operand base_from(const Window& window, int64_t first) {
+    return at_element(window.base, first - window.input_first);
+}
 
 }  // namespace amalgam

@@ -49,7 +49,7 @@ struct Terms {
 };
 
 template <class R>
-Expected<R> fold_reference(cpu::FoldKind kind, const Terms<R>& terms, const std::vector<FoldModel>& models,
+Expected<R> fold_reference(FoldKind kind, const Terms<R>& terms, const std::vector<FoldModel>& models,
                            const FoldConstants& constants, R epsilon) {
     const size_t n = models.size();
     R size = std::fabs(terms.base), scaled_size = 0;
@@ -59,19 +59,19 @@ Expected<R> fold_reference(cpu::FoldKind kind, const Terms<R>& terms, const std:
     }
     const R roundings = R(8 + 2 * n) * epsilon;
     switch (kind) {
-        case cpu::FoldKind::average: {
+        case FoldKind::average: {
             R sum = 0;
             for (size_t m = 0; m < n; ++m) sum += R(models[m].scale) * terms.deltas[m];
             R value = sum / R(constants.divisor);
             return {value, roundings * scaled_size / std::fabs(R(constants.divisor)), value};
         }
-        case cpu::FoldKind::sum: {
+        case FoldKind::sum: {
             R sum = 0;
             for (size_t m = 0; m < n; ++m) sum += R(models[m].scale) * terms.deltas[m];
             R value = terms.base + R(constants.factor) * sum;
             return {value, roundings * (std::fabs(terms.base) + std::fabs(R(constants.factor)) * scaled_size), value};
         }
-        case cpu::FoldKind::elect: {
+        case FoldKind::elect: {
             R total = 0, lowest_divisor = std::numeric_limits<R>::max();
             for (size_t m = 0; m < n; ++m) total += R(models[m].scale) * terms.deltas[m];
             auto elected = [&](bool up) {
@@ -95,15 +95,15 @@ Expected<R> fold_reference(cpu::FoldKind kind, const Terms<R>& terms, const std:
                 roundings * (std::fabs(terms.base) + std::fabs(R(constants.factor)) * scaled_size / lowest_divisor);
             return {value, bound, other};
         }
-        case cpu::FoldKind::nearswap: {
+        case FoldKind::nearswap: {
             const R distance = std::fabs(terms.deltas[0]);
             const R ratio =
                 std::isnan(distance) ? 0 : std::min(R(1), R(constants.factor) / std::max(distance, R(1e-6L)));
             R value = terms.base + ratio * terms.deltas[0];
             return {value, roundings * size, value};
         }
-        case cpu::FoldKind::ram:
-        case cpu::FoldKind::ramplus: {
+        case FoldKind::ram:
+        case FoldKind::ramplus: {
             R sum = 0, amplified = 0;
             int active = 0;
             for (size_t m = 0; m < n; ++m)
@@ -112,7 +112,7 @@ Expected<R> fold_reference(cpu::FoldKind kind, const Terms<R>& terms, const std:
                     sum += terms.deltas[m];
                     amplified = R(models[m].scale) * terms.deltas[m];
                 }
-            R unique = kind == cpu::FoldKind::ram ? sum : amplified;
+            R unique = kind == FoldKind::ram ? sum : amplified;
             R value = terms.base + (active > 1 ? sum / R(active) : active == 1 ? unique : R(0));
             return {value, roundings * (size + scaled_size), value};
         }

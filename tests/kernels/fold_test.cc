@@ -12,7 +12,7 @@
 namespace amalgam {
 namespace {
 
-using cpu::FoldKind;
+using FoldKind;
 using test::name_of;
 using test::Output;
 using test::Tensor;
