@@ -8,8 +8,11 @@
 #include <vector>
 
 #include "src/base/error.h"
+#include "src/comm/transport.h"
 
 namespace amalgam {
+
+class Device;
 
 /// Thrown by Communicator::agree() on every rank: rank 0 alone need report it.
 class AgreedError : public Error {
@@ -69,6 +72,12 @@ class Communicator {
     virtual std::string receive(int from, int tag) = 0;
     /// The same into memory of its exact length; another length is an Error.
     virtual void receive(std::span<std::byte> bytes, int from, int tag) = 0;
+
+    /// Messages in host memory. It follows the communicator's rule of one thread at a time, and ends before it. Collective, as
+    /// is its end.
+    virtual std::unique_ptr<Transport> transport() = 0;
+    /// Messages in the memory of a device, by the shortest way there is; `device` must outlive them. Collective, likewise.
+    virtual std::unique_ptr<Transport> device_transport(Device& device);
 
     /// The group of ranks [first, last) of this one, renumbered from 0. Called by these ranks only, by all of them; does not
     /// disturb the others.

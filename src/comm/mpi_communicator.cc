@@ -10,6 +10,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <numeric>
+#include <utility>
+
+#include "src/comm/patience.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define AMALGAM_LEAK_CHECK 1
@@ -55,6 +58,101 @@ template <>
 MPI_Datatype type_of<uint32_t>() {
     return MPI_UINT32_T;
 }
+
+/// Messages of its own communicator, which therefore need one tag only: MPI keeps those of a pair in order.
+class MpiTransport : public Transport {
+  public:
+    MpiTransport(MPI_Comm parent, int64_t chunk) : chunk_(uint64_t(chunk)) {
+        AMALGAM_MPI(MPI_Comm_dup(parent, &handle_));
+        AMALGAM_MPI(MPI_Comm_rank(handle_, &rank_));
+        AMALGAM_MPI(MPI_Comm_size(handle_, &size_));
+    }
+    ~MpiTransport() override {
+        // After an error others may not come here: the communicator stays, and what still comes has no place.
+        for (size_t i = 0; i < requests_.size(); ++i) {
+            if (requests_[i] == MPI_REQUEST_NULL) continue;
+            if (expected_[i] >= 0) MPI_Cancel(&requests_[i]);
+            MPI_Request_free(&requests_[i]);
+        }
+        if (requests_.empty()) MPI_Comm_free(&handle_);
+    }
+
+    void start(std::span<const Transfer> transfers) override {
+        check(!started_, "a group of messages starts before the one before it has ended (a bug in the program)");
+        for (const Transfer& transfer : transfers)
+            check(0 <= transfer.peer && transfer.peer < size_,
+                  "a message to or from rank {} of a group of {} (a bug in the program)", transfer.peer, size_);
+        started_ = true;
+        // Receives first: what arrives then has its place.
+        for (const auto direction : {Transfer::Direction::receive, Transfer::Direction::send})
+            for (const Transfer& transfer : transfers)
+                if (transfer.direction == direction) start(transfer);
+    }
+
+    void wait() override {
+        check(started_, "wait() without a group of messages (a bug in the program)");
+        std::vector<int> indices(requests_.size());
+        std::vector<MPI_Status> statuses(requests_.size());
+        Patience patience(seconds_);
+        for (size_t open = requests_.size(); open > 0;) {
+            int done = 0;
+            const int result = MPI_Testsome(int(requests_.size()), requests_.data(), &done, indices.data(),
+                                            statuses.data());
+            if (result != MPI_ERR_IN_STATUS) check_mpi(result, "MPI_Testsome", __FILE__, __LINE__);
+            for (int i = 0; i < done; ++i)
+                check_message(statuses[size_t(i)], result == MPI_ERR_IN_STATUS, expected_[size_t(indices[size_t(i)])]);
+            open -= size_t(done);
+            if (done > 0) {
+                patience.moved();
+                continue;
+            }
+            check(patience.wait(),
+                  "rank {} waited {} seconds for messages, and {} of {} did not come or go: another rank hangs or has "
+                  "ended; see its messages. AMALGAM_NETWORK_SECONDS changes the limit",
+                  rank_, seconds_, open, requests_.size());
+        }
+        requests_.clear();
+        expected_.clear();
+        started_ = false;
+    }
+
+  private:
+    void start(const Transfer& transfer) {
+        auto* data = static_cast<std::byte*>(transfer.data);
+        const bool receive = transfer.direction == Transfer::Direction::receive;
+        uint64_t left = transfer.bytes;
+        // An empty message travels too: lengths that do not match are found out.
+        do {
+            const int bytes = int(std::min(left, chunk_));
+            MPI_Request request = MPI_REQUEST_NULL;
+            if (receive)
+                AMALGAM_MPI(MPI_Irecv(data, bytes, MPI_BYTE, transfer.peer, 0, handle_, &request));
+            else
+                AMALGAM_MPI(MPI_Isend(data, bytes, MPI_BYTE, transfer.peer, 0, handle_, &request));
+            requests_.push_back(request);
+            expected_.push_back(receive ? bytes : -1);
+            if (bytes > 0) data += bytes;
+            left -= uint64_t(bytes);
+        } while (left > 0);
+    }
+
+    void check_message(const MPI_Status& status, bool has_error, int expected) const {
+        if (has_error) check_mpi(status.MPI_ERROR, "a message of a group", __FILE__, __LINE__);
+        if (expected < 0) return;
+        int bytes = 0;
+        AMALGAM_MPI(MPI_Get_count(&status, MPI_BYTE, &bytes));
+        check(bytes == expected, "rank {} sent {} bytes where rank {} expects {} (a bug in the program)",
+              status.MPI_SOURCE, bytes, rank_, expected);
+    }
+
+    MPI_Comm handle_ = MPI_COMM_NULL;
+    uint64_t chunk_;
+    double seconds_ = network_seconds();
+    int rank_ = 0, size_ = 1;
+    bool started_ = false;
+    std::vector<MPI_Request> requests_;
+    std::vector<int> expected_;  // bytes of a piece that is received; -1 for those sent
+};
 
 class MpiCommunicator : public Communicator {
   public:
@@ -151,6 +249,8 @@ class MpiCommunicator : public Communicator {
               length, rank_, bytes.size());
         receive_pieces(bytes, from, tag);
     }
+
+    std::unique_ptr<Transport> transport() override { return std::make_unique<MpiTransport>(handle_, chunk_); }
 
     std::unique_ptr<Communicator> range(int first, int last) override {
         check(0 <= first && first <= rank_ && rank_ < last && last <= size_,

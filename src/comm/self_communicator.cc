@@ -1,8 +1,40 @@
 // One rank: every collective is done at once.
+#include <cstring>
+#include <utility>
+
 #include "src/comm/communicator.h"
 
 namespace amalgam {
 namespace {
+
+/// Messages of a rank to itself: within a group each send meets a receive.
+class SelfTransport : public Transport {
+  public:
+    void start(std::span<const Transfer> transfers) override {
+        check(!started_, "a group of messages starts before the one before it has ended (a bug in the program)");
+        std::vector<const Transfer*> sent, received;
+        for (const Transfer& transfer : transfers) {
+            check(transfer.peer == 0, "a message to or from rank {} in a group of 1 (a bug in the program)",
+                  transfer.peer);
+            (transfer.direction == Transfer::Direction::send ? sent : received).push_back(&transfer);
+        }
+        check(sent.size() == received.size(), "{} messages to itself where {} are expected (a bug in the program)",
+              sent.size(), received.size());
+        for (size_t i = 0; i < sent.size(); ++i) {
+            check(sent[i]->bytes == received[i]->bytes,
+                  "a message of {} bytes to itself where {} are expected (a bug in the program)", sent[i]->bytes,
+                  received[i]->bytes);
+            if (sent[i]->bytes > 0) std::memcpy(received[i]->data, sent[i]->data, sent[i]->bytes);
+        }
+        started_ = true;
+    }
+    void wait() override {
+        check(std::exchange(started_, false), "wait() without a group of messages (a bug in the program)");
+    }
+
+  private:
+    bool started_ = false;
+};
 
 class SelfCommunicator : public Communicator {
   public:
@@ -28,6 +60,7 @@ class SelfCommunicator : public Communicator {
     void send(std::span<const std::byte>, int, int) override { no_other(); }
     std::string receive(int, int) override { no_other(); }
     void receive(std::span<std::byte>, int, int) override { no_other(); }
+    std::unique_ptr<Transport> transport() override { return std::make_unique<SelfTransport>(); }
     std::unique_ptr<Communicator> range(int first, int last) override {
         check(first == 0 && last == 1, "ranks [{}, {}) of a group of 1 (a bug in the program)", first, last);
         return self_communicator();
