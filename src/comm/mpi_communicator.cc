@@ -96,8 +96,8 @@ class MpiTransport : public Transport {
         Patience patience(seconds_);
         for (size_t open = requests_.size(); open > 0;) {
             int done = 0;
-            const int result = MPI_Testsome(int(requests_.size()), requests_.data(), &done, indices.data(),
-                                            statuses.data());
+            const int result =
+                MPI_Testsome(int(requests_.size()), requests_.data(), &done, indices.data(), statuses.data());
             if (result != MPI_ERR_IN_STATUS) check_mpi(result, "MPI_Testsome", __FILE__, __LINE__);
             for (int i = 0; i < done; ++i)
                 check_message(statuses[size_t(i)], result == MPI_ERR_IN_STATUS, expected_[size_t(indices[size_t(i)])]);

@@ -2,13 +2,11 @@
 
 #include <gmock/gmock.h>
 
-#include <algorithm>
 #include <cstdlib>
-#include <cstring>
-#include <random>
 
 #include "src/base/error.h"
 #include "src/comm/staged_transport.h"
+#include "tests/comm/exchange.h"
 #include "tests/mpi_main.h"
 
 namespace amalgam {
@@ -24,14 +22,6 @@ void invert(void* to, const void* from, uint64_t bytes) {
 }
 
 enum class Kind { host, staged, staged_small };
-
-/// The k-th message from a rank to another is known to both.
-std::string message(int from, int to, size_t k, uint64_t bytes) {
-    std::mt19937 random(unsigned(from * 1009 + to * 31) + unsigned(k) * 7919U);
-    std::string text(bytes, '\0');
-    for (char& c : text) c = char(random());
-    return text;
-}
 
 class Transports : public testing::TestWithParam<Kind> {
   protected:
@@ -54,41 +44,12 @@ class Transports : public testing::TestWithParam<Kind> {
         return text;
     }
 
-    /// Every rank sends `counts` messages of these lengths to every rank, itself too, in a group in an order of its own.
     void exchange(Transport& transport, const std::vector<uint64_t>& sizes, unsigned seed, int rank, int size) {
-        std::vector<std::string> sent, received;
-        std::vector<Transfer> transfers;
-        const size_t all = size_t(size) * sizes.size();
-        sent.reserve(all);
-        received.reserve(all);
-        // For each pair and direction in order, the pairs and directions shuffled into each other.
-        std::vector<size_t> next(size_t(size) * 2, 0), turns;
-        for (size_t lane = 0; lane < next.size(); ++lane) turns.insert(turns.end(), sizes.size(), lane);
-        std::mt19937 random(seed + unsigned(rank) * 101U);
-        std::shuffle(turns.begin(), turns.end(), random);
-        for (const size_t lane : turns) {
-            const int peer = int(lane / 2);
-            const size_t k = next[lane]++;
-            if (lane % 2 == 0) {
-                sent.push_back(stored(message(rank, peer, k + seed, sizes[k])));
-                transfers.push_back({Transfer::Direction::send, peer, sent.back().data(), sizes[k]});
-            } else {
-                received.push_back(std::string(sizes[k], '?'));
-                transfers.push_back({Transfer::Direction::receive, peer, received.back().data(), sizes[k]});
-            }
-        }
-        const std::vector<std::string> sent_before = sent;
-        transport.start(transfers);
-        transport.wait();
-        EXPECT_EQ(sent, sent_before);
-        std::fill(next.begin(), next.end(), size_t{0});
-        for (const Transfer& transfer : transfers) {
-            if (transfer.direction == Transfer::Direction::send) continue;
-            const size_t k = next[size_t(transfer.peer)]++;
-            const std::string got(static_cast<const char*>(transfer.data), transfer.bytes);
-            ASSERT_EQ(got, stored(message(transfer.peer, rank, k + seed, sizes[k])))
-                << "message " << k << " of " << transfer.bytes << " bytes from rank " << transfer.peer;
-        }
+        TestMemory memory = host_test_memory();
+        const TestMemory host = memory;
+        memory.put = [this, host](const std::string& text) { return host.put(stored(text)); };
+        memory.get = [this, host](const void* data, uint64_t bytes) { return stored(host.get(data, bytes)); };
+        test_exchange(transport, memory, rank, size, sizes, seed);
     }
 
     Communicator& world_;
