@@ -1,9 +1,12 @@
 // amalgam merge: the command line of run_merge().
 #include "src/run/merge_job.h"
 
+#include <algorithm>
+#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <new>
+#include <thread>
 
 #include "jobs/commands.h"
 #include "src/base/log.h"
@@ -100,6 +103,9 @@ MergeOptions merge_options(const Arguments& arguments) {
 
 /// An error of this rank alone: the others wait for it and must be ended.
 int leave_alone(Session& session, std::string_view reason) {
+    // Often several ranks meet it at the same time, and one message does: the later ones are ended before they speak.
+    constexpr int most_steps = 10;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500) * std::min(session.world().rank(), most_steps));
     log_here(LogLevel::error, "{}", reason);
     if (session.world().size() > 1) session.abort(1);
     return 1;

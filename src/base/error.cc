@@ -1,6 +1,7 @@
 #include "src/base/error.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <system_error>
 
@@ -31,6 +32,10 @@ size_t sequence_length(std::string_view text) {
 }  // namespace
 
 std::string errno_text(int error) { return std::generic_category().message(error); }
+
+std::string space_advice(int error) {
+    return error == ENOSPC || error == EDQUOT ? ": make room; the same command goes on where this one ends" : "";
+}
 
 std::string printable(std::string_view text, size_t limit) {
     std::string result;

@@ -29,6 +29,9 @@ void check(bool condition, fmt::format_string<Arguments...> format, Arguments&&.
 /// "No such file or directory" for errno values.
 std::string errno_text(int error);
 
+/// Behind a message that a file cannot be written: what to do about a full disk; else empty.
+std::string space_advice(int error);
+
 /// Text from a file, safe to show: control characters and bytes that are not UTF-8 become \xNN, and what is longer than
 /// `limit` bytes is cut and ends with "...".
 std::string printable(std::string_view text, size_t limit = 1000);

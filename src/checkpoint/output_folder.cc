@@ -34,7 +34,7 @@ class Descriptor {
 
 [[noreturn]] void fail_to(const char* action, const std::string& path) {
     const int error = errno;
-    fail("cannot {} {} ({})", action, path, errno_text(error));
+    fail("cannot {} {} ({}){}", action, path, errno_text(error), space_advice(error));
 }
 
 /// A file being written from its start; finish() makes it last.

@@ -1,4 +1,5 @@
 // Plain folds and blends of whole tensors, and copies.
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -202,7 +203,7 @@ class BlendWork final : public FoldWork {
 /// Bytes of one input, converted if the dtype differs.
 class CopyWork final : public TensorWork {
   public:
-    explicit CopyWork(const TensorTask& task) : task_(task) {}
+    CopyWork(const TensorTask& task, const Merge* merge) : task_(task), merge_(merge) {}
     bool on_host() const override { return true; }
 
     FoldCounts apply(const Window& window, Scratch&, std::byte* out) const override {
@@ -226,18 +227,28 @@ class CopyWork final : public TensorWork {
 
   private:
     void compare(const Window& window, size_t m, size_t bytes) const {
-        check(std::memcmp(window.inputs[0].data, window.inputs[m].data, bytes) == 0,
-              "{}: the models disagree on this {} tensor, which is never averaged (models {} and {} of the recipe "
-              "differ within elements {} to {}); take the base's with --integers base",
-              task_.name, info(task_.dtype).name, task_.inputs[0].position, task_.inputs[m].position, window.first,
-              window.first + window.count);
+        const auto *first = static_cast<const std::byte*>(window.inputs[0].data), *last = first + bytes;
+        const auto* different = std::mismatch(first, last, static_cast<const std::byte*>(window.inputs[m].data)).first;
+        if (different == last) return;
+        const int64_t element = window.first + (different - first) * 8 / int64_t(info(task_.dtype).bits);
+        fail(
+            "{}: {} and {} disagree on this {} tensor, which is never averaged (element {}); take the base's with "
+            "--integers base",
+            task_.name, name_of(task_.inputs[0]), name_of(task_.inputs[m]), info(task_.dtype).name, element);
+    }
+    std::string name_of(const TaskInput& input) const {
+        if (!merge_) return fmt::format("model {} of the recipe", input.position);
+        return merge_->models[size_t(input.model)].reference;
     }
     const TensorTask& task_;
+    const Merge* merge_;
 };
 
 }  // namespace
 
-std::unique_ptr<TensorWork> make_copy_work(const TensorTask& task) { return std::make_unique<CopyWork>(task); }
+std::unique_ptr<TensorWork> make_copy_work(const TensorTask& task, const WorkSettings& settings) {
+    return std::make_unique<CopyWork>(task, settings.merge);
+}
 
 std::unique_ptr<TensorWork> make_blend_work(const TensorTask& task, const WorkSettings& settings) {
     return std::make_unique<BlendWork>(task, settings);

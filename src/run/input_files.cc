@@ -89,12 +89,13 @@ int64_t cached_pages(int file, uint64_t bytes) {
 }
 
 [[noreturn]] void became_shorter(const std::string& path) {
-    throw InputChanged(path + ": became shorter while it was read; is somebody writing to it?");
+    throw InputChanged(path + ": became shorter while it was read: give the command again when it is whole");
 }
 
 [[noreturn]] void changed_size(const std::string& path, uint64_t now, uint64_t before) {
     throw InputChanged(fmt::format(
-        "{}: has {} bytes, its header was read when it had {}; the file changed under the merge", path, now, before));
+        "{}: has {} bytes, its header was read when it had {}: give the command again when the file is whole", path,
+        now, before));
 }
 
 }  // namespace

@@ -143,7 +143,11 @@ struct Journal::Implementation {
         while (!bytes.empty()) {
             const ssize_t written = ::write(file.number(), bytes.data(), bytes.size());
             if (written < 0 && errno == EINTR) continue;
-            if (written < 0) fail("{}: the journal cannot be written ({})", printable(path), errno_text(errno));
+            if (written < 0) {
+                const int error = errno;
+                fail("{}: the journal cannot be written ({}){}", printable(path), errno_text(error),
+                     space_advice(error));
+            }
             bytes.remove_prefix(size_t(written));
         }
         broken = false;

@@ -96,7 +96,8 @@ void write_key_file(const std::string& folder, const char* name, const KeyFile& 
     }
     good = good && (!last || ::fsync(file.number()) == 0);
     good = good && ::rename(in_progress.c_str(), path.c_str()) == 0;
-    if (!good) fail("{}: cannot be written ({})", printable(path), errno_text(errno));
+    const int error = errno;
+    if (!good) fail("{}: cannot be written ({}){}", printable(path), errno_text(error), space_advice(error));
     if (last) sync_folder(folder);
 }
 

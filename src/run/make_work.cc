@@ -5,7 +5,7 @@
 namespace amalgam {
 
 std::unique_ptr<TensorWork> make_work(const TensorTask& task, const WorkSettings& settings, const ModelTrim* trim) {
-    if (task.kind != TaskKind::merge) return make_copy_work(task);
+    if (task.kind != TaskKind::merge) return make_copy_work(task, settings);
     const MethodInfo& method = *settings.method;
     if (method.field("lambda") >= 0) return make_gta_work(task, settings, trim);
     if (method.name == "sce") return make_sce_work(task, settings);

@@ -150,6 +150,7 @@ MergerSettings choose_settings(Communicator& world, const Job& job, const MergeO
     constexpr uint64_t least = uint64_t(1) << 20;
     check(settings.memory >= least, "--memory {} is too little to work with; give at least {}", settings.memory, least);
     settings.work.method = job.merge.method;
+    settings.work.merge = &job.merge;
     settings.work.compat = job.merge.compat;
     settings.work.seed = job.merge.seed;
     settings.work.threads =

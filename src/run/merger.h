@@ -83,6 +83,7 @@ class Merger {
     void for_direct(const std::vector<Span>& windows, const Body& body);
     std::vector<Span> cut(const std::vector<Span>& spans, bool sparse);
     int64_t window_blocks(const Part& part) const;
+    int window_threads(uint64_t largest_window) const;
     uint64_t block_bytes(const Part& part) const;
     bool reports(const Part& part, int64_t block) const;
     Window shape_window(const Span& span) const;

@@ -94,17 +94,24 @@ void Merger::for_windows(const std::vector<Span>& spans, bool sparse, const Body
     }
 }
 
+/// With hundreds of models a block of them all takes tens of megabytes: as many at a time as half the budget holds.
+int Merger::window_threads(uint64_t largest_window) const {
+    return int(std::clamp<uint64_t>(settings_.memory / 2 / largest_window, 1, uint64_t(pool_.threads())));
+}
+
 void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse) {
     std::atomic<size_t> next{0};
     // Memory is given back many windows at a time: every call interrupts the other threads.
     size_t batch = 1;
+    int threads = pool_.threads();
     if (drop) {
         uint64_t largest = 1;
         for (const Span& span : windows)
             largest = std::max(largest, uint64_t(span.last_block - span.first_block) * block_bytes(*span.part));
         batch = size_t(std::clamp<uint64_t>(settings_.memory / 16 / largest, 1, 64));
+        threads = window_threads(largest);
     }
-    pool_.parallel_for(pool_.threads(), [&](int64_t, int thread) {
+    pool_.parallel_for(threads, [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
             Window window = shape_window(windows[w]);
             auto inputs = all_inputs(*window.task);
@@ -164,7 +171,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
         for (const ReadRequest& request : requests(int64_t(w))) bytes += request.end - request.begin + 2 * 4096;
         largest = std::max(largest, bytes);
     }
-    const int threads = pool_.threads();
+    const int threads = window_threads(largest);
     const int depth =
         std::clamp(int(settings_.memory / 2 / largest), threads, std::max(threads, std::min(8, threads + 3)));
     DirectReader reader(int64_t(windows.size()), requests, depth, largest, std::min(depth, 4));

@@ -158,7 +158,8 @@ bool OutputFolder::try_lock() {
     const std::string text = holder_text() + "\n";
     const bool noted = ::ftruncate(file.number(), 0) == 0 &&
                        ::pwrite(file.number(), text.data(), text.size(), 0) == ssize_t(text.size());
-    if (!noted) fail("{}: cannot be written ({})", printable(path), errno_text(errno));
+    const int error = errno;
+    if (!noted) fail("{}: cannot be written ({}){}", printable(path), errno_text(error), space_advice(error));
     lock_ = std::move(file);
     return true;
 }

@@ -91,6 +91,8 @@ void raise_file_limit() {
 }
 
 uint64_t peak_memory() {
+    // getrusage() also counts what this process was before it became this program: its parent, often a large one.
+    if (const uint64_t kibibytes = value_of("/proc/self/status", "VmHWM:")) return kibibytes * 1024;
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     return uint64_t(usage.ru_maxrss) * 1024;

@@ -15,6 +15,7 @@ namespace amalgam {
 /// What a merge tells every tensor's work.
 struct WorkSettings {
     const MethodInfo* method = nullptr;
+    const Merge* merge = nullptr;  ///< for the names of models in messages; may be nullptr
     Compat compat = Compat::mergekit;
     uint64_t seed = 0;
     int threads = 1;

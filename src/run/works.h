@@ -6,7 +6,7 @@
 
 namespace amalgam {
 
-std::unique_ptr<TensorWork> make_copy_work(const TensorTask& task);
+std::unique_ptr<TensorWork> make_copy_work(const TensorTask& task, const WorkSettings& settings);
 std::unique_ptr<TensorWork> make_gta_work(const TensorTask& task, const WorkSettings& settings, const ModelTrim* trim);
 /// linear, passthrough with scale, nearswap, ram, ramplus_tl.
 std::unique_ptr<TensorWork> make_fold_work(const TensorTask& task, const WorkSettings& settings);
