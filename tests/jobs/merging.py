@@ -50,6 +50,7 @@ class Merging(Program):
         self.mpiexec = words[2]
         self.light = "light" in words[3:]
         self.root = tempfile.mkdtemp(prefix="amalgam-test-")
+        self.inputs = []  # folders in it that no merge may change
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMI", "SLURM"))}
         for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_mpi_yield_when_idle"):
             self.environment.setdefault(name, "1")
@@ -62,7 +63,33 @@ class Merging(Program):
         keywords.setdefault("cwd", self.root)
         keywords.setdefault("env", self.environment)
         keywords.setdefault("timeout", 300 if self.light else 60)
-        return self.run("merge", recipe, out, *arguments, launcher=self.launcher(ranks), **keywords)
+        launcher = [*keywords.pop("before", []), *self.launcher(ranks)]
+        return self.run("merge", recipe, out, *arguments, launcher=launcher, **keywords)
+
+    def refused(self, what, recipe, *arguments, contains=(), ranks=0, out="out", left=False, **keywords):
+        """One message with these texts, exit code 1, no output, inputs as before. `left`: a folder to go on from may be
+        there, and is removed. The messages of mpirun itself do not count."""
+        what = f"{what}, {ranks} ranks" if ranks else what
+        before = self.inputs_hash(), os.path.lexists(self.place(out))
+        result = self.merge(recipe, out, *arguments, "--quiet", ranks=ranks, **keywords)
+        self.expect(result.returncode == 1, f"{what}: exit code {result.returncode}", result)
+        self.expect_message(what, result.stderr, contains)
+        self.expect(result.stdout == "", f"{what}: output of a command that fails", result)
+        partial = self.place(out + ".partial")
+        self.expect(left or not os.path.exists(partial), f"{what}: {partial} is left")
+        shutil.rmtree(partial, ignore_errors=True)
+        after = self.inputs_hash(), os.path.lexists(self.place(out))
+        self.expect(after == before, f"{what}: an input was changed, or something is published")
+
+    def expect_message(self, what, text, contains):
+        lines = [line for line in text.splitlines() if "error: " in line]
+        self.expect("Sanitizer" not in text, f"{what}: a sanitizer's report\n{text}")
+        self.expect(len(lines) == 1, f"{what}: not one message\n{text}")
+        for words in contains:
+            self.expect(any(words in line for line in lines), f'{what}: "{words}" is not in the message\n{text}')
+
+    def inputs_hash(self):
+        return {name: folder_hash(self.place(name)) for name in self.inputs}
 
     def place(self, *parts):
         return os.path.join(self.root, *parts)
