@@ -86,7 +86,8 @@ struct GramPass {
         const bool diagonal = left == right;
         const int64_t packs = (arguments.first % sum_lanes + arguments.count + sum_lanes - 1) / sum_lanes;
         for (int i = 0; i < rows; ++i)
-            for (int64_t lane = 0; lane < int64_t(columns) * sum_lanes; ++lane) scratch.lanes[i * gram_tile][lane] = 0;
+            for (int j = 0; j < columns; ++j)
+                for (int lane = 0; lane < sum_lanes; ++lane) scratch.lanes[i * gram_tile + j][lane] = 0;
         T* start = reinterpret_cast<T*>(scratch.start);
         for (int64_t strip = 0; strip < packs; strip += gram_strip) {
             const int64_t length = packs - strip < gram_strip ? packs - strip : gram_strip;
