@@ -25,6 +25,10 @@ class FailuresByRank : public testing::EmptyTestEventListener {
     }
     void OnTestPartResult(const testing::TestPartResult& part) override {
         if (part.type() == testing::TestPartResult::kSuccess) return;
+        if (part.skipped()) {
+            if (world->rank() == 0) std::printf("[  SKIPPED ] %s\n", part.message());
+            return;
+        }
         text_ += std::string(part.file_name() ? part.file_name() : "unknown file") + ":" +
                  std::to_string(part.line_number()) + ": " + part.message() + "\n";
     }

@@ -262,6 +262,9 @@ struct TypeOfNccl {
     ncclDataType_t type;
     uint64_t bytes;
 };
+/// GPU memory for pieces of what does not lie together.
+constexpr uint64_t most_packed_bytes = uint64_t{64} << 20;
+
 TypeOfNccl type_of(WholeNumber type) {
     switch (type) {
         case WholeNumber::u32: return {ncclUint32, 4};
@@ -291,7 +294,7 @@ class Group : public NcclGroup {
     void all_reduce(void* numbers, uint64_t count, WholeNumber type, Reduction reduction) override {
         const TypeOfNccl is = type_of(type);
         auto* data = static_cast<std::byte*>(numbers);
-        for_pieces("all-reduce", count, is.bytes, [&](uint64_t first, size_t piece) {
+        for_pieces("all-reduce", count, chunk_ / is.bytes, [&](uint64_t first, size_t piece) {
             std::byte* at = data + first * is.bytes;
             AMALGAM_NCCL_CALL(handle(),
                               ncclAllReduce(at, at, piece, is.type, operation_of(reduction), handle(), stream()));
@@ -303,23 +306,32 @@ class Group : public NcclGroup {
         const TypeOfNccl is = type_of(type);
         const auto* from = static_cast<const std::byte*>(numbers);
         auto* to = static_cast<std::byte*>(part);
+        const uint64_t row = is.bytes * uint64_t(size());
+        const uint64_t step = std::min(chunk_, most_packed_bytes) / row;
         const ncclRedOp_t operation = operation_of(reduction);
-        for_pieces("reduce-scatter", count, is.bytes, [&](uint64_t first, size_t piece) {
-            if (piece == count) {
-                AMALGAM_NCCL_CALL(handle(), ncclReduceScatter(from, to, piece, is.type, operation, handle(), stream()));
-                return;
-            }
-            // The same piece of every rank's part does not lie together.
-            for (int root = 0; root < size(); ++root)
+        if (count <= step) {
+            start_and_finish("reduce-scatter", [&] {
                 AMALGAM_NCCL_CALL(handle(),
-                                  ncclReduce(from + (uint64_t(root) * count + first) * is.bytes, to + first * is.bytes,
-                                             piece, is.type, operation, root, handle(), stream()));
+                                  ncclReduceScatter(from, to, size_t(count), is.type, operation, handle(), stream()));
+            });
+            return;
+        }
+        // The same piece of every rank's part does not lie together.
+        const std::shared_ptr<void> packed = allocate(std::max<uint64_t>(step, 1) * row);
+        for_pieces("reduce-scatter", count, std::max<uint64_t>(step, 1), [&](uint64_t first, size_t piece) {
+            for (int owner = 0; owner < size(); ++owner)
+                AMALGAM_CUDA_CALL(
+                    cudaMemcpyAsync(static_cast<std::byte*>(packed.get()) + uint64_t(owner) * piece * is.bytes,
+                                    from + (uint64_t(owner) * count + first) * is.bytes, piece * is.bytes,
+                                    cudaMemcpyDeviceToDevice, stream()));
+            AMALGAM_NCCL_CALL(handle(), ncclReduceScatter(packed.get(), to + first * is.bytes, piece, is.type,
+                                                          operation, handle(), stream()));
         });
     }
 
     void broadcast(void* data, uint64_t bytes, int root) override {
         check_peer(root, size());
-        for_pieces("broadcast", bytes, 1, [&](uint64_t first, size_t piece) {
+        for_pieces("broadcast", bytes, chunk_, [&](uint64_t first, size_t piece) {
             std::byte* at = static_cast<std::byte*>(data) + first;
             AMALGAM_NCCL_CALL(handle(), ncclBroadcast(at, at, piece, ncclUint8, root, handle(), stream()));
         });
@@ -328,7 +340,7 @@ class Group : public NcclGroup {
     void all_gather(const void* part, void* all, uint64_t bytes) override {
         const auto* from = static_cast<const std::byte*>(part);
         auto* to = static_cast<std::byte*>(all);
-        for_pieces("all-gather", bytes, 1, [&](uint64_t first, size_t piece) {
+        for_pieces("all-gather", bytes, chunk_, [&](uint64_t first, size_t piece) {
             if (piece == bytes) {
                 AMALGAM_NCCL_CALL(handle(), ncclAllGather(from, to, piece, ncclUint8, handle(), stream()));
                 return;
@@ -370,13 +382,16 @@ class Group : public NcclGroup {
     ncclComm_t handle() const { return connection_->handle(); }
     cudaStream_t stream() const { return queue_.stream(); }
 
+    template <class Calls>
+    void start_and_finish(const char* what, const Calls& calls) {
+        connection_->start(queue_, what, calls);
+        connection_->finish(queue_, what);
+    }
+
     template <class Call>
-    void for_pieces(const char* what, uint64_t count, uint64_t width, const Call& call) {
-        const uint64_t step = chunk_ / width;
-        for (uint64_t first = 0; first < count; first += step) {
-            connection_->start(queue_, what, [&] { call(first, size_t(std::min(step, count - first))); });
-            connection_->finish(queue_, what);
-        }
+    void for_pieces(const char* what, uint64_t count, uint64_t step, const Call& call) {
+        for (uint64_t first = 0; first < count; first += step)
+            start_and_finish(what, [&] { call(first, size_t(std::min(step, count - first))); });
     }
 
     void copy(void* to, const void* from, uint64_t bytes, cudaMemcpyKind kind) {
