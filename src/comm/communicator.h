@@ -79,9 +79,10 @@ class Communicator {
     /// Messages in the memory of a device, by the shortest way there is; `device` must outlive them. Collective, likewise.
     virtual std::unique_ptr<Transport> device_transport(Device& device);
 
-    /// The group of ranks [first, last) of this one, renumbered from 0. Called by these ranks only, by all of them; does not
-    /// disturb the others.
-    virtual std::unique_ptr<Communicator> range(int first, int last) = 0;
+    /// The group of ranks first, first + step, ... below last, renumbered from 0. Called by these ranks only, by all of them;
+    /// does not disturb the others.
+    virtual std::unique_ptr<Communicator> every(int first, int last, int step) = 0;
+    std::unique_ptr<Communicator> range(int first, int last) { return every(first, last, 1); }
 
     /// Every rank passes "" or what went wrong on it. If anything did, every rank throws AgreedError with the text of the
     /// first rank that has one (behind "rank 3: " if that is not rank 0). Collective.

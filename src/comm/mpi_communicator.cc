@@ -252,18 +252,20 @@ class MpiCommunicator : public Communicator {
 
     std::unique_ptr<Transport> transport() override { return std::make_unique<MpiTransport>(handle_, chunk_); }
 
-    std::unique_ptr<Communicator> range(int first, int last) override {
-        check(0 <= first && first <= rank_ && rank_ < last && last <= size_,
-              "rank {} of {} asks for the group of ranks [{}, {}) (a bug in the program)", rank_, size_, first, last);
+    std::unique_ptr<Communicator> every(int first, int last, int step) override {
+        check(0 <= first && first <= rank_ && rank_ < last && last <= size_ && step > 0 && (rank_ - first) % step == 0,
+              "rank {} of {} asks for the group of ranks {} to {} by {} (a bug in the program)", rank_, size_, first,
+              last, step);
         MPI_Group all = MPI_GROUP_NULL, part = MPI_GROUP_NULL;
         AMALGAM_MPI(MPI_Comm_group(handle_, &all));
-        int triplet[1][3] = {{first, last - 1, 1}};
+        int triplet[1][3] = {{first, last - 1, step}};
         AMALGAM_MPI(MPI_Group_range_incl(all, 1, triplet, &part));
         MPI_Comm handle = MPI_COMM_NULL;
         AMALGAM_MPI(MPI_Comm_create_group(handle_, part, range_tag, &handle));
         AMALGAM_MPI(MPI_Group_free(&part));
         AMALGAM_MPI(MPI_Group_free(&all));
-        std::vector<int> nodes(nodes_.begin() + first, nodes_.begin() + last);
+        std::vector<int> nodes;
+        for (int rank = first; rank < last; rank += step) nodes.push_back(nodes_[size_t(rank)]);
         return std::make_unique<MpiCommunicator>(handle, std::move(nodes), chunk_);
     }
 

@@ -63,8 +63,8 @@ class NcclCommunicator : public Communicator {
         return ranks_.device_transport(device);
     }
 
-    std::unique_ptr<Communicator> range(int first, int last) override {
-        std::unique_ptr<Communicator> part = ranks_.range(first, last);
+    std::unique_ptr<Communicator> every(int first, int last, int step) override {
+        std::unique_ptr<Communicator> part = ranks_.every(first, last, step);
         Communicator& all = *part;
         auto result = std::make_unique<NcclCommunicator>(all, std::move(part), device_);
         result->chunk_ = chunk_;

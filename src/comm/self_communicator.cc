@@ -61,8 +61,9 @@ class SelfCommunicator : public Communicator {
     std::string receive(int, int) override { no_other(); }
     void receive(std::span<std::byte>, int, int) override { no_other(); }
     std::unique_ptr<Transport> transport() override { return std::make_unique<SelfTransport>(); }
-    std::unique_ptr<Communicator> range(int first, int last) override {
-        check(first == 0 && last == 1, "ranks [{}, {}) of a group of 1 (a bug in the program)", first, last);
+    std::unique_ptr<Communicator> every(int first, int last, int step) override {
+        check(first == 0 && (last == 1 || step >= last), "ranks {} to {} by {} of a group of 1 (a bug in the program)",
+              first, last, step);
         return self_communicator();
     }
     void set_chunk_bytes(int64_t) override {}

@@ -168,7 +168,7 @@ TEST(Journal, AMillionBlocksAreReadFast) {
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
     EXPECT_EQ(contents.blocks.size(), size_t(4 * blocks));
     RecordProperty("milliseconds", int(seconds.count() * 1000));
-    EXPECT_LT(seconds.count(), 5) << "a few tenths are usual; sanitizers and busy machines get more";
+    EXPECT_LT(seconds.count(), 60) << "a few tenths are usual; sanitizers and busy machines get more";
 }
 
 TEST(Journal, ADiskThatTakesNoMoreIsAnErrorFromThenOn) {
