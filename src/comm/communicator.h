@@ -84,6 +84,9 @@ class Communicator {
     virtual std::unique_ptr<Communicator> every(int first, int last, int step) = 0;
     std::unique_ptr<Communicator> range(int first, int last) { return every(first, last, 1); }
 
+    /// All ranks of this group, numbered anew by `rank`, which is another one on each. Collective.
+    virtual std::unique_ptr<Communicator> renumber(int rank) = 0;
+
     /// Every rank passes "" or what went wrong on it. If anything did, every rank throws AgreedError with the text of the
     /// first rank that has one (behind "rank 3: " if that is not rank 0). Collective.
     void agree(const std::string& error);

@@ -269,6 +269,16 @@ class MpiCommunicator : public Communicator {
         return std::make_unique<MpiCommunicator>(handle, std::move(nodes), chunk_);
     }
 
+    std::unique_ptr<Communicator> renumber(int rank) override {
+        check_rank(rank);
+        MPI_Comm handle = MPI_COMM_NULL;
+        AMALGAM_MPI(MPI_Comm_split(handle_, 0, rank, &handle));
+        std::vector<int> numbers(size_t(size_)), nodes(size_t(size_));
+        AMALGAM_MPI(MPI_Allgather(&rank, 1, MPI_INT, numbers.data(), 1, MPI_INT, handle_));
+        for (size_t old = 0; old < numbers.size(); ++old) nodes[size_t(numbers[old])] = nodes_[old];
+        return std::make_unique<MpiCommunicator>(handle, std::move(nodes), chunk_);
+    }
+
     void set_chunk_bytes(int64_t bytes) override {
         check(bytes >= 8 && bytes <= default_chunk, "messages of {} bytes: 8 to {} are possible", bytes, default_chunk);
         chunk_ = bytes;

@@ -64,12 +64,10 @@ class NcclCommunicator : public Communicator {
     }
 
     std::unique_ptr<Communicator> every(int first, int last, int step) override {
-        std::unique_ptr<Communicator> part = ranks_.every(first, last, step);
-        Communicator& all = *part;
-        auto result = std::make_unique<NcclCommunicator>(all, std::move(part), device_);
-        result->chunk_ = chunk_;
-        return result;
+        return decorated(ranks_.every(first, last, step));
     }
+
+    std::unique_ptr<Communicator> renumber(int rank) override { return decorated(ranks_.renumber(rank)); }
 
     void set_chunk_bytes(int64_t bytes) override {
         ranks_.set_chunk_bytes(bytes);
@@ -78,6 +76,12 @@ class NcclCommunicator : public Communicator {
     }
 
   private:
+    std::unique_ptr<Communicator> decorated(std::unique_ptr<Communicator> part) const {
+        Communicator& all = *part;
+        auto result = std::make_unique<NcclCommunicator>(all, std::move(part), device_);
+        result->chunk_ = chunk_;
+        return result;
+    }
     /// Started when first needed, which is at the same time everywhere; nullptr where it cannot be.
     NcclGroup* nccl() {
         if (!tried_) group_ = make_nccl_group(ranks_, device_);

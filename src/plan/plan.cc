@@ -103,6 +103,18 @@ TaskPart ShardPlan::part(int rank, int64_t task) const {
     return part;
 }
 
+ShardPlan ShardPlan::joined(int group) const {
+    ShardPlan plan = *this;
+    plan.ranks_ = ranks_ / group;
+    plan.blocks_.clear();
+    plan.bytes_.clear();
+    for (size_t border = 0; border < blocks_.size(); border += size_t(group)) {
+        plan.blocks_.push_back(blocks_[border]);
+        plan.bytes_.push_back(bytes_[border]);
+    }
+    return plan;
+}
+
 int ShardPlan::first_rank(int64_t task) const {
     const auto& place = layout_.places[size_t(task)];
     const BlockPlace block{task, 0};

@@ -52,6 +52,9 @@ class ShardPlan {
   public:
     ShardPlan(std::span<const TensorTask> tasks, const OutputLayout& layout, int ranks);
 
+    /// The plan in which every `group` consecutive ranks of this one are one; `group` divides the ranks.
+    ShardPlan joined(int group) const;
+
     int ranks() const { return ranks_; }
     /// What `rank` does, in output order.
     std::vector<TaskPart> parts(int rank) const;
@@ -59,6 +62,7 @@ class ShardPlan {
     uint64_t traffic(int64_t task) const { return traffic_[size_t(task)]; }
 
   private:
+    ShardPlan(const ShardPlan&) = default;
     BytePlace byte_of(const BlockPlace& place) const;
     int first_rank(int64_t task) const;
     int last_rank(int64_t task) const;

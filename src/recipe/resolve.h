@@ -17,6 +17,7 @@ namespace amalgam {
 struct MergeModel {
     std::string reference;  ///< as in the recipe
     Checkpoint checkpoint;
+    int group = -1;  ///< of ranks, on whose disks alone it lies (the recipe's `group`); -1: everywhere
 };
 
 /// Everything needed to plan and carry out a merge; plain data.

@@ -31,7 +31,12 @@ class FoldWork : public TensorWork {
         models_.resize(task.inputs.size());
     }
 
+    FoldKind link_kind() const override { return kind_; }
+
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
+        return apply_link(window, scratch, out, {});
+    }
+    FoldCounts apply_link(const Window& window, Scratch& scratch, std::byte* out, const FoldLink& link) const override {
         std::vector<Operand> inputs = window.inputs;
         FoldArguments arguments;
         arguments.constants = constants_;
@@ -40,17 +45,26 @@ class FoldWork : public TensorWork {
             inputs.insert(inputs.begin(), arguments.base);
             arguments.base = {};
         }
-        arguments.inputs = inputs.data();
-        arguments.models = models_.data();
-        arguments.model_count = int(models_.size());
+        const size_t last = std::min(link.last_input, models_.size());
+        arguments.inputs = inputs.data() + link.first_input;
+        arguments.models = models_.data() + link.first_input;
+        arguments.model_count = int(last - link.first_input);
         arguments.first = window.first;
         arguments.count = window.count;
         arguments.out = out;
         arguments.out_dtype = task_.dtype;
+        arguments.planes_in = link.planes_in;
+        arguments.planes_out = link.planes_out;
+        arguments.plane_stride = window.count;
         return scratch.lane->fold(kind_, Sparsifier::none, wide_, arguments);
     }
 
     void set_scale(size_t model, double scale) { models_[model].scale = models_[model].weight = scale; }
+    /// Of the models that this rank reads.
+    void set_scales(const std::vector<double>& scales) {
+        models_.resize(scales.size());
+        for (size_t m = 0; m < scales.size(); ++m) set_scale(m, scales[m]);
+    }
     FoldConstants& constants() { return constants_; }
 
   protected:
@@ -261,13 +275,15 @@ std::unique_ptr<TensorWork> make_fold_work(const TensorTask& task, const WorkSet
     auto work = std::make_unique<FoldWork>(task, average                     ? FoldKind::average
                                                  : method.name == "nearswap" ? FoldKind::nearswap
                                                                              : FoldKind::ram);
+    std::vector<double> scales;
+    double total = 0;
+    for (const TaskInput& input : task.inputs) {
+        const double weight = model_field(method, input, method.name == "linear" ? "weight" : "scale", 1);
+        if (settings.is_here(input)) scales.push_back(average ? weight : 1);
+        total += weight;
+    }
+    work->set_scales(scales);
     if (average) {
-        double total = 0;
-        for (size_t m = 0; m < task.inputs.size(); ++m) {
-            double weight = model_field(method, task.inputs[m], method.name == "linear" ? "weight" : "scale", 1);
-            work->set_scale(m, weight);
-            total += weight;
-        }
         if (global_field(method, task, "normalize", 0) != 0) work->constants().divisor = total;
     } else {
         work->constants().factor = global_field(method, task, method.name == "nearswap" ? "t" : "epsilon", 0);

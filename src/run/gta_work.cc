@@ -30,6 +30,8 @@ class GtaWork final : public TensorWork {
             model.weight = model_field(method, input, "weight", 1);
             model.scale = model.weight;
             weights += model.weight;
+            if (!settings.is_here(input)) continue;
+            inputs_.push_back(&input);
             models_.push_back(model);
             densities_.push_back(model_field(method, input, "density", 1));
         }
@@ -82,22 +84,34 @@ class GtaWork final : public TensorWork {
 
     bool whole_rows() const override { return settings_.method->trim == Trim::ranked; }
 
+    FoldKind link_kind() const override { return elect_ ? FoldKind::elect : FoldKind::sum; }
+
     FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const override {
+        return apply_link(window, scratch, out, {});
+    }
+    FoldCounts apply_link(const Window& window, Scratch& scratch, std::byte* out, const FoldLink& link) const override {
         FoldCounts counts;
-        std::vector<const double*> factors = ranked_factors(window, scratch);
+        const std::vector<const double*> factors = ranked_factors(window, scratch);
+        const size_t last_input = std::min(link.last_input, models_.size()), bytes = wide_ ? 8 : 4;
         // Where the last kept tie of a model lies, its threshold changes.
         for (int64_t first = window.first, last = window.first + window.count; first < last;) {
             int64_t piece = last - first;
-            for (const Cut& cut : last_equal_)
-                for (int64_t equal : {cut.low, cut.high})
+            for (size_t m = link.first_input; m < std::min(last_input, last_equal_.size()); ++m)
+                for (int64_t equal : {last_equal_[m].low, last_equal_[m].high})
                     if (equal >= first && equal - first < piece - 1) piece = equal - first + 1;
+            const size_t offset = size_t(first - window.first);
             FoldArguments arguments = piece_arguments(window, first, piece, scratch);
             std::vector<FoldModel> models = models_at(first);
-            for (size_t m = 0; m < factors.size(); ++m) models[m].factors = factors[m];
-            arguments.models = models.data();
-            arguments.out = out + (first - window.first) * bytes_of(task_.dtype);
+            for (size_t m = 0; m < factors.size(); ++m) models[m].factors = factors[m] ? factors[m] + offset : nullptr;
+            arguments.models = models.data() + link.first_input;
+            arguments.inputs += link.first_input;
+            arguments.model_count = int(last_input - link.first_input);
+            arguments.out = out + offset * size_t(bytes_of(task_.dtype));
             arguments.out_dtype = task_.dtype;
-            add_counts(counts, scratch.lane->fold(elect_ ? FoldKind::elect : FoldKind::sum, sparsifier_, wide_, arguments));
+            if (link.planes_in) arguments.planes_in = static_cast<const std::byte*>(link.planes_in) + offset * bytes;
+            if (link.planes_out) arguments.planes_out = static_cast<std::byte*>(link.planes_out) + offset * bytes;
+            arguments.plane_stride = window.count;
+            add_counts(counts, scratch.lane->fold(link_kind(), sparsifier_, wide_, arguments));
             first += piece;
         }
         return counts;
@@ -175,12 +189,12 @@ class GtaWork final : public TensorWork {
     }
 
     MaskAddress address(size_t m) const {
-        return {settings_.seed, XXH64(task_.name.data(), task_.name.size(), 0), uint64_t(task_.inputs[m].position)};
+        return {settings_.seed, XXH64(task_.name.data(), task_.name.size(), 0), uint64_t(inputs_[m]->position)};
     }
 
     void take_model_trim() {
         for (size_t m = 0; m < models_.size(); ++m) {
-            ModelTrim::Band band = trim_->band(task_.inputs[m]);
+            ModelTrim::Band band = trim_->band(*inputs_[m]);
             models_[m].low = band.low;
             models_[m].high = band.high;
         }
@@ -192,8 +206,8 @@ class GtaWork final : public TensorWork {
         std::vector<KeyOrder> orders;
         for (size_t m = 0; m < models_.size(); ++m) {
             if (densities_[m] >= 1) continue;
-            Counts counts = band_counts(
-                n, densities_[m], method.trim == Trim::band ? model_field(method, task_.inputs[m], "gamma", 0) : 0);
+            Counts counts = band_counts(n, densities_[m],
+                                        method.trim == Trim::band ? model_field(method, *inputs_[m], "gamma", 0) : 0);
             orders.push_back({int(m), counts.top + counts.keep, true});
             if (counts.top > 0) orders.push_back({int(m), counts.top, true});
         }
@@ -298,7 +312,7 @@ class GtaWork final : public TensorWork {
             arguments.first = window.first;
             arguments.count = window.count;
             arguments.density = densities_[m];
-            arguments.epsilon = model_field(*settings_.method, task_.inputs[m], "epsilon", 0);
+            arguments.epsilon = model_field(*settings_.method, *inputs_[m], "epsilon", 0);
             arguments.inverse = rescale_ && paper_;
             arguments.address = address(m);
             factors.back() = scratch.lane->ranked_factors(wide_, arguments);
@@ -312,6 +326,7 @@ class GtaWork final : public TensorWork {
     bool wide_, paper_ = false, elect_ = false, rescale_ = false, normed_ = false;
     Sparsifier sparsifier_ = Sparsifier::none;
     FoldConstants constants_;
+    std::vector<const TaskInput*> inputs_;  ///< that this rank reads, as are the models
     std::vector<FoldModel> models_;
     std::vector<double> densities_;
     std::vector<KeyOrder> orders_;

@@ -23,6 +23,7 @@ ModelTrim::ModelTrim(const Merge& merge, const WorkSettings& settings) : setting
         blocks += block_count(task.elements());
         (computes_in_double(task) ? wide_ : narrow) = true;
         for (const TaskInput& input : task.inputs) {
+            if (!settings.is_here(input)) continue;
             auto& entry = by_position[input.position];
             entry.first += task.elements();
             entry.second = &input;
@@ -61,6 +62,7 @@ void ModelTrim::begin_round() {
 }
 
 void ModelTrim::sample(int64_t task, const Window& window, Scratch& scratch) {
+    const std::vector<const TaskInput*> inputs = inputs_here(*window.task, settings_);
     each_block(window, [&](int64_t first, int64_t count) {
         int64_t block = first_sample_[size_t(task)] + first / block_elements;
         if (block % stride_ != 0) return;
@@ -68,7 +70,7 @@ void ModelTrim::sample(int64_t task, const Window& window, Scratch& scratch) {
                           std::min(count, sample_of_block)};
         for (size_t i = 0; i < orders_.size(); ++i) {
             for (size_t m = 0; m < window.inputs.size(); ++m) {
-                if (window.task->inputs[m].position != orders_[i].position) continue;
+                if (inputs[m]->position != orders_[i].position) continue;
                 Operand input = at_element(window.inputs[m], first - window.input_first);
                 what.inputs = &input;
                 scratch.keys.resize(size_t(what.count));
@@ -88,9 +90,10 @@ void ModelTrim::scan(int64_t task, const Window& window, Scratch& scratch) {
     std::vector<KeyStream> streams;
     std::vector<size_t> orders;
     std::vector<std::vector<uint32_t>> bins;
+    const std::vector<const TaskInput*> inputs = inputs_here(*window.task, settings_);
     for (size_t i = 0; i < orders_.size(); ++i)
         for (size_t m = 0; m < window.inputs.size(); ++m) {
-            if (searches_[i].done() || window.task->inputs[m].position != orders_[i].position) continue;
+            if (searches_[i].done() || inputs[m]->position != orders_[i].position) continue;
             orders.push_back(i);
             bins.emplace_back(totals.bins[i].size());
             streams.push_back({int(m), searches_[i].window(), bins.back().empty() ? nullptr : bins.back().data()});

@@ -42,8 +42,8 @@ class RowBlendWork final : public TensorWork {
         arguments.count = window.count;
         arguments.out = out;
         arguments.out_dtype = task_.dtype;
-        return scratch.lane->fold_rows(arguments.base.data ? FoldKind::sum : FoldKind::average, wide_, arguments, scales,
-                                       columns);
+        return scratch.lane->fold_rows(arguments.base.data ? FoldKind::sum : FoldKind::average, wide_, arguments,
+                                       scales, columns);
     }
 
   private:

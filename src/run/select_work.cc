@@ -124,8 +124,8 @@ class SceWork final : public TensorWork {
     }
     SelectArguments piece(const Window& window, int64_t first, int64_t count, Scratch& scratch) const {
         SelectArguments arguments;
-        arguments.key = {base_from(window, first), scratch.inputs_from(window, first), int(window.inputs.size()), nullptr,
-                         count};
+        arguments.key = {base_from(window, first), scratch.inputs_from(window, first), int(window.inputs.size()),
+                         nullptr, count};
         return arguments;
     }
     void weigh() {
@@ -213,8 +213,8 @@ class FusionWork final : public TensorWork {
     void measure_rows(const Window& window, Scratch& scratch) {
         const int64_t columns = task_.columns(), first_row = window.input_first / columns;
         scratch.numbers.resize(size_t(window.input_count / columns));
-        scratch.lane->divergences(wide_, window.base, window.inputs[0], window.input_first, int64_t(scratch.numbers.size()),
-                                  columns, scratch.numbers.data());
+        scratch.lane->divergences(wide_, window.base, window.inputs[0], window.input_first,
+                                  int64_t(scratch.numbers.size()), columns, scratch.numbers.data());
         // A row on the border of two windows is measured by both, with the same result.
         for (size_t row = 0; row < scratch.numbers.size(); ++row)
             std::atomic_ref(divergences_[size_t(first_row) + row])

@@ -3,7 +3,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "kernels/fold_kind.h"
 #include "kernels/fold_pass.h"
 #include "kernels/tree_sum.h"
 #include "src/comm/communicator.h"
@@ -21,7 +23,22 @@ struct WorkSettings {
     int threads = 1;
     int64_t sample_keys = 65536;  ///< of one selection; a smaller sample costs passes, never the result
     int64_t sample_piece = 64;    ///< consecutive elements of a sample; longer where every piece is a read from a disk
+    std::vector<bool> here;       ///< by model: whether this rank reads it; empty: all
+    bool is_here(const TaskInput& input) const { return here.empty() || here[size_t(input.model)]; }
 };
+
+/// The inputs of a task that this rank reads, in recipe order: those that windows hold.
+std::vector<const TaskInput*> inputs_here(const TensorTask& task, const WorkSettings& settings);
+
+/// A fold whose models are spread over ranks: what one of them does.
+struct FoldLink {
+    size_t first_input = 0, last_input = SIZE_MAX;  ///< of the window's inputs
+    const void* planes_in = nullptr;  ///< in the lane's memory, plane after plane of the window's elements
+    void* planes_out = nullptr;       ///< nullptr: finishes
+};
+
+/// Whether a method's merges are folds of models one after the other, once statistics of each model alone are known.
+bool folds_in_links(const MethodInfo& method);
 
 /// The rounds: while (!settled()) { begin_round(); scan() each window of own blocks it wants; exchange() if the tensor is
 /// shared; end_round(); } then apply() in any order. scan() and apply() may be called by several threads at once.
@@ -48,6 +65,9 @@ class TensorWork {
     virtual bool on_host() const { return false; }
     /// Computes the window's elements into `out`, in the lane's memory.
     virtual FoldCounts apply(const Window& window, Scratch& scratch, std::byte* out) const = 0;
+    /// The same for a part of the inputs. Only if folds_in_links(); link_kind() tells the number of planes.
+    virtual FoldCounts apply_link(const Window& window, Scratch& scratch, std::byte* out, const FoldLink& link) const;
+    virtual FoldKind link_kind() const;
 
     /// Settled statistics as bytes, so that a resumed merge need not gather them again; "" if there are none worth it.
     virtual std::string save() const { return ""; }

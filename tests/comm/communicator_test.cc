@@ -56,6 +56,22 @@ TEST_F(Ranks, SumsOfEveryType) {
     }
 }
 
+TEST_F(Ranks, EveryNthAndNewNumbers) {
+    for (int step = 1; step <= size_; ++step) {
+        const std::unique_ptr<Communicator> part = world_.every(rank_ % step, size_, step);
+        EXPECT_EQ(part->rank(), rank_ / step);
+        EXPECT_EQ(part->size(), (size_ - rank_ % step + step - 1) / step);
+        uint64_t sum = 0;
+        for (int rank = rank_ % step; rank < size_; rank += step) sum += uint64_t(1) << rank;
+        EXPECT_EQ(part->all_reduce_sum(uint64_t(1) << rank_), sum);
+    }
+    const std::unique_ptr<Communicator> backwards = world_.renumber(size_ - 1 - rank_);
+    EXPECT_EQ(backwards->rank(), size_ - 1 - rank_);
+    const std::vector<std::string> texts = backwards->all_gather(text_of(rank_, 10 + rank_));
+    for (int rank = 0; rank < size_; ++rank)
+        EXPECT_EQ(texts[size_t(rank)], text_of(size_ - 1 - rank, 10 + size_ - 1 - rank));
+}
+
 TEST_F(Ranks, UnsignedSumsWrap) {
     EXPECT_EQ(world_.all_reduce_sum(rank_ == 0 ? ~uint64_t{0} : uint64_t{1}), uint64_t(size_) - 2);
 }
@@ -186,6 +202,19 @@ TEST_F(Ranks, RangesOfRanks) {
     EXPECT_THROW(world_.range(0, size_ + 1), Error);
     EXPECT_THROW(world_.range(rank_ + 1, size_), Error);
     EXPECT_THROW(world_.range(rank_, rank_), Error);
+}
+
+TEST_F(Ranks, EveryNthRank) {
+    for (int step = 1; step <= size_; ++step) {
+        const int first = rank_ % step;
+        const std::unique_ptr<Communicator> part = world_.every(first, size_, step);
+        ASSERT_EQ(part->rank(), rank_ / step);
+        const std::vector<std::string> ranks = part->all_gather(std::to_string(rank_));
+        ASSERT_EQ(int(ranks.size()), (size_ - first + step - 1) / step);
+        ASSERT_EQ(part->node_size(), part->size());
+        for (int i = 0; i < part->size(); ++i) ASSERT_EQ(ranks[size_t(i)], std::to_string(first + i * step));
+    }
+    EXPECT_THROW(world_.every(0, size_, 0), Error);
 }
 
 TEST_F(Ranks, AllOnThisMachine) {
