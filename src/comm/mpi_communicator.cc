@@ -273,7 +273,7 @@ class MpiCommunicator : public Communicator {
         check_rank(rank);
         MPI_Comm handle = MPI_COMM_NULL;
         AMALGAM_MPI(MPI_Comm_split(handle_, 0, rank, &handle));
-        std::vector<int> numbers(size_t(size_)), nodes(size_t(size_));
+        std::vector<int> numbers(nodes_.size()), nodes(nodes_.size());
         AMALGAM_MPI(MPI_Allgather(&rank, 1, MPI_INT, numbers.data(), 1, MPI_INT, handle_));
         for (size_t old = 0; old < numbers.size(); ++old) nodes[size_t(numbers[old])] = nodes_[old];
         return std::make_unique<MpiCommunicator>(handle, std::move(nodes), chunk_);
