@@ -41,10 +41,30 @@ void reduce_as(ncclRedOp_t operation, const std::vector<const unsigned char*>& p
     }
 }
 
+/// Of one transfer.
+struct Pieces {
+    Bytes own;
+    std::vector<Bytes> received;  ///< by rank
+};
+
+/// Of operations that were aborted: MPI may still read and write them.
+std::vector<std::vector<Pieces>>& left_behind() {
+    static auto& instance = *std::make_unique<std::vector<std::vector<Pieces>>>().release();
+    return instance;
+}
+
 /// Messages of one operation. They live in memory of their own, so that an abort can leave them behind.
 class Operation {
   public:
     Operation(Comm comm, std::vector<Transfer> transfers) : comm_(std::move(comm)), transfers_(std::move(transfers)) {}
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+    ~Operation() {
+        if (!started_ || done_) return;
+        give_up();
+        const std::lock_guard lock(runtime().mutex);
+        left_behind().push_back(std::move(pieces_));
+    }
 
     /// Once; then test() until it is true.
     void start() {
@@ -68,8 +88,12 @@ class Operation {
         if (!all) return false;
         for (size_t i = 0; i < requests_.size(); ++i) check_length(states[i], lengths_[i]);
         for (size_t i = 0; i < transfers_.size(); ++i) finish(transfers_[i], pieces_[i]);
+        done_ = true;
         return true;
     }
+    bool aborted() const { return comm_->aborted; }
+
+  private:
     /// What receives can be cancelled; what sends is left to MPI, with its memory.
     void give_up() {
         for (size_t i = 0; i < requests_.size(); ++i) {
@@ -78,13 +102,6 @@ class Operation {
             MPI_Request_free(&requests_[i]);
         }
     }
-    const Comm& comm() const { return comm_; }
-
-  private:
-    struct Pieces {
-        Bytes own;
-        std::vector<Bytes> received;  ///< by rank
-    };
 
     void send(int peer, const Bytes& bytes) {
         MPI_Request request = MPI_REQUEST_NULL;
@@ -187,14 +204,8 @@ class Operation {
     std::vector<Pieces> pieces_;
     std::vector<MPI_Request> requests_;
     std::vector<int> lengths_;  ///< by request: bytes to receive; -1 of those that send
-    bool started_ = false, stuck_ = false;
+    bool started_ = false, stuck_ = false, done_ = false;
 };
-
-/// Operations that were aborted: MPI may still read and write their memory.
-std::vector<std::shared_ptr<Operation>>& left_behind() {
-    static auto& instance = *std::make_unique<std::vector<std::shared_ptr<Operation>>>().release();
-    return instance;
-}
 
 }  // namespace
 
@@ -230,14 +241,7 @@ void reduce(ncclDataType_t type, ncclRedOp_t operation, const std::vector<const 
 Work transfer_work(const Comm& comm, std::vector<Transfer> transfers) {
     auto operation = std::make_shared<Operation>(comm, std::move(transfers));
     return [operation](bool) {
-        if (operation->comm()->aborted || runtime().sticky != cudaSuccess) {
-            if (operation->started()) {
-                operation->give_up();
-                const std::lock_guard lock(runtime().mutex);
-                left_behind().push_back(operation);
-            }
-            return true;
-        }
+        if (operation->aborted() || runtime().sticky != cudaSuccess) return true;
         if (!operation->started()) operation->start();
         return operation->test();
     };
