@@ -38,6 +38,9 @@ constexpr Option options[] = {
     {"integers", "WHAT", "integer tensors in which models differ: error, or base (take the base's) [error]"},
     {"fail-on-nonfinite", "", "fail if an input or the result holds NaN or infinity"},
     {"device", "NAME", "auto, cpu or cuda; never changes the result [auto: cuda if there is a GPU]"},
+    {"model-groups", "G",
+     "groups of ranks that read different models, for zoos spread over the disks of nodes; divides the ranks; never "
+     "changes the result [as many as the recipe names, else 1]"},
     {"quiet", "", "no progress, warnings and errors only"},
 };
 
@@ -89,6 +92,7 @@ MergeOptions merge_options(const Arguments& arguments) {
     result.threads = int(arguments.integer("threads", 0, 1, 4096));
     result.read = read_mode(arguments);
     result.shard_size = arguments.bytes("shard-size", result.shard_size);
+    result.model_groups = int(arguments.integer("model-groups", 0, 1, 4096));
     result.block = arguments.integer("block", 0, 1, int64_t(1) << 40);
     result.force = arguments.has("force");
     result.allow_unknown = arguments.has("allow-unknown");

@@ -15,10 +15,12 @@
 #include "src/checkpoint/layout.h"
 #include "src/checkpoint/output_config.h"
 #include "src/checkpoint/output_folder.h"
+#include "src/comm/nccl.h"
 #include "src/plan/plan.h"
 #include "src/recipe/recipe.h"
 #include "src/recipe/resolve.h"
 #include "src/run/fingerprint.h"
+#include "src/run/merge_grid.h"
 #include "src/run/merger.h"
 #include "src/run/output_files.h"
 #include "src/run/output_state.h"
@@ -142,6 +144,22 @@ std::unique_ptr<Device> choose_device(DeviceKind kind, int node_rank, int node_s
     return kind == DeviceKind::cuda ? make_cuda_device(node_rank, node_size) : make_cpu_device();
 }
 
+/// Groups on the model axis: as many as the recipe's models name, unless told. Throws Error if they do not divide the ranks.
+int choose_groups(int wanted, const Merge& merge, int ranks) {
+    int declared = 0;
+    for (const MergeModel& model : merge.models) declared = std::max(declared, model.group + 1);
+    const int groups = wanted > 0 ? wanted : std::max(declared, 1);
+    check(declared == 0 || groups == declared || groups == 1,
+          "--model-groups {}: the models of the recipe lie in {} groups; leave the option out, or give {}", groups,
+          declared, declared);
+    std::string possible;
+    for (int divisor = 1; divisor <= ranks; ++divisor)
+        if (ranks % divisor == 0) possible += (possible.empty() ? "" : ", ") + std::to_string(divisor);
+    check(ranks % groups == 0, "{} groups of models on {} ranks: the groups must divide the ranks; possible are {}",
+          groups, ranks, possible);
+    return groups;
+}
+
 /// Memory and threads that are nobody else's on this node.
 MergerSettings choose_settings(Communicator& world, const Job& job, const MergeOptions& options, Device& device) {
     MergerSettings settings;
@@ -153,10 +171,9 @@ MergerSettings choose_settings(Communicator& world, const Job& job, const MergeO
     settings.work.merge = &job.merge;
     settings.work.compat = job.merge.compat;
     settings.work.seed = job.merge.seed;
-    settings.work.threads =
-        options.threads > 0  ? options.threads
-        : device.lanes() > 0 ? device.lanes()
-                             : std::max(1, usable_cores() / std::max(1, world.node_size()));
+    settings.work.threads = options.threads > 0  ? options.threads
+                            : device.lanes() > 0 ? device.lanes()
+                                                 : std::max(1, usable_cores() / std::max(1, world.node_size()));
     int64_t inputs = 1;
     for (const TensorTask& task : job.merge.tasks) inputs = std::max<int64_t>(inputs, int64_t(task.inputs.size()) + 2);
     settings.block = options.block > 0 ? (options.block + 255) / 256 * 256 : cache_block(inputs, 2);
@@ -227,7 +244,9 @@ void run_merge(Communicator& world, const MergeOptions& options) {
         inputs = std::make_unique<InputFiles>(job.merge, options.read);
     });
     together(world, [&] { journal = std::make_unique<Journal>(building, world.rank()); });
+    const int groups = choose_groups(options.model_groups, job.merge, world.size());
     RunFacts facts;
+    facts.model_groups = groups;
     facts.version = AMALGAM_VERSION;
     facts.ranks = world.size();
     facts.threads = settings.work.threads;
@@ -235,7 +254,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     facts.memory = settings.memory;
     facts.open_seconds = seconds_since(start);
 
-    ShardPlan plan(job.merge.tasks, job.layout, world.size());
+    const ShardPlan plan(job.merge.tasks, job.layout, world.size());
     uint64_t traffic = 0;
     for (size_t task = 0; task < job.merge.tasks.size(); ++task) traffic += plan.traffic(int64_t(task));
     const auto ranks = uint64_t(world.size());
@@ -259,10 +278,12 @@ void run_merge(Communicator& world, const MergeOptions& options) {
 
     OutputFiles outputs(building, job.layout,
                         std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
-    Merger merger(world, job.merge, job.layout, plan, *inputs, outputs, *journal, finished, settings);
+    std::unique_ptr<Communicator> through_gpus;
+    if (device->kind() == DeviceKind::cuda) through_gpus = nccl_communicator(world);
     MergeTotals totals;
     try {
-        totals = merger.run();
+        totals = merge_on_grid(through_gpus ? *through_gpus : world, groups, job.merge, job.layout, *inputs, outputs,
+                               *journal, finished, settings);
         inputs->check_unchanged();
     } catch (const InputChanged&) {
         // Blocks and statistics of what was not the input: a start with the file made whole again must not go on from them.

@@ -19,6 +19,7 @@ struct MergeOptions {
     int threads = 0;      ///< of a rank; 0: the cores it may use, divided by the ranks of the node
     ReadMode read = ReadMode::automatic;
     uint64_t shard_size = 5'000'000'000;
+    int model_groups = 0;  ///< groups of ranks that read different models; 0: as many as the recipe names, else 1
     DeviceKind device = DeviceKind::automatic;
     int64_t block = 0;  ///< elements of a work block; 0: chosen from the caches
     bool force = false;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "src/base/error.h"
+#include "src/run/merger_links.h"
 
 namespace amalgam {
 
@@ -44,19 +45,44 @@ Merger::Merger(Communicator& world, const Merge& merge, const OutputLayout& layo
         lanes_.push_back(settings_.device->make_lane({settings_.block}));
         host_lanes_.push_back(lanes_[i]->on_host() ? nullptr : cpu->make_lane({settings_.block}));
     }
-    for (TaskPart& where : plan.parts(world.rank())) {
+    parts_ = make_parts(plan, world.rank());
+    open_axis();
+}
+
+std::vector<Merger::Part> Merger::make_parts(const ShardPlan& plan, int rank) const {
+    std::vector<Part> parts;
+    for (const TaskPart& where : plan.parts(rank)) {
+        const bool merged = merge_.tasks[size_t(where.task)].kind == TaskKind::merge;
+        if (settings_.filter != TaskFilter::all && merged != (settings_.filter == TaskFilter::merges)) continue;
         Part part;
         part.where = where;
         part.finished.resize(size_t(where.last - where.first));
-        parts_.push_back(std::move(part));
+        parts.push_back(std::move(part));
     }
+    return parts;
 }
 
-Merger::~Merger() = default;
+/// Groups that read different models gather different statistics of a tensor.
+int64_t Merger::statistics_key(int64_t task) const {
+    uint64_t models = 0;
+    for (size_t model = 0; model < settings_.work.here.size(); ++model)
+        models = models * 1000003 + (settings_.work.here[model] ? model + 1 : 0);
+    return task + int64_t(models % (uint64_t(1) << 30)) * (int64_t(1) << 32);
+}
+
+/// What windows hold: the base, and the inputs that this rank reads or is sent.
+std::vector<const TaskInput*> Merger::inputs_read(const TensorTask& task) const {
+    std::vector<const TaskInput*> inputs = inputs_here(task, settings_.work);
+    if (task.base) inputs.insert(inputs.begin(), &*task.base);
+    return inputs;
+}
 
 MergeTotals Merger::run() {
     auto start = Clock::now();
-    find_finished();
+    if (links_)
+        links_->share_finished();
+    else
+        find_finished(parts_);
     totals_.resume_seconds = seconds_since(start);
 
     start = Clock::now();
@@ -69,6 +95,8 @@ MergeTotals Merger::run() {
         run_unit(first, last);
         first = last;
     }
+    if (settings_.axis.row && !links_)
+        while (!for_exchanged({}, {}, true)) continue;
     journal_.flush();
     totals_.bytes_read = bytes_read_;
     totals_.bytes_written = bytes_written_;
@@ -77,15 +105,15 @@ MergeTotals Merger::run() {
 
 void Merger::make_work_of(Part& part) {
     if (!part.work) part.work = make_work(task(part), settings_.work, trim_.get());
-    auto saved = finished_.statistics.find(part.where.task);
+    auto saved = finished_.statistics.find(statistics_key(part.where.task));
     if (saved != finished_.statistics.end() && !part.work->settled()) part.work->load(saved->second);
 }
 
 /// Blocks whose bytes are in the output and match their digest need no second computation.
-void Merger::find_finished() {
+void Merger::find_finished(std::vector<Part>& parts) {
     if (finished_.blocks.empty()) return;
-    pool_.parallel_for(int64_t(parts_.size()), [&](int64_t p, int) {
-        Part& part = parts_[size_t(p)];
+    pool_.parallel_for(int64_t(parts.size()), [&](int64_t p, int) {
+        Part& part = parts[size_t(p)];
         const auto& place = layout_.places[size_t(part.where.task)];
         const uint64_t block_size = uint64_t(block_elements) * uint64_t(info(task(part).dtype).bits) / 8;
         std::vector<std::byte> bytes;
@@ -106,7 +134,7 @@ void Merger::find_finished() {
     });
     if (settings_.progress) {
         uint64_t done = 0;
-        for (const Part& part : parts_)
+        for (const Part& part : parts)
             for (bool finished : part.finished)
                 if (finished) done += block_bytes(part);
         settings_.progress(done);
@@ -137,8 +165,9 @@ int64_t Merger::window_blocks(const Part& part) const {
     const uint64_t share = settings_.memory / 4 / uint64_t(pool_.threads());
     // A launch on a GPU costs as long as some megabytes take.
     const bool gpu = settings_.device->memory() > 0;
-    const uint64_t most = gpu ? std::min(settings_.device->memory() / 2 / uint64_t(pool_.threads()), uint64_t(128) << 20)
-                              : uint64_t(4) << 20;
+    const uint64_t most =
+        gpu ? std::min(settings_.device->memory() / 2 / uint64_t(pool_.threads()), uint64_t(128) << 20)
+            : uint64_t(4) << 20;
     return std::clamp<int64_t>(int64_t(std::min<uint64_t>(share, most) / std::max<uint64_t>(bytes, 1)), 1,
                                gpu ? 256 : 16);
 }
@@ -173,9 +202,11 @@ void Merger::scan_spans(Part& part, std::vector<Span>& spans) const {
 /// Thresholds over whole models come before everything else.
 void Merger::trim_models() {
     const Trim kind = merge_.method->trim;
-    if (merge_.compat != Compat::paper || (kind != Trim::magnitude && kind != Trim::band)) return;
+    if (settings_.filter == TaskFilter::copies || merge_.compat != Compat::paper ||
+        (kind != Trim::magnitude && kind != Trim::band))
+        return;
     trim_ = std::make_unique<ModelTrim>(merge_, settings_.work);
-    auto saved = finished_.statistics.find(trim_statistics);
+    auto saved = finished_.statistics.find(statistics_key(trim_statistics));
     if (saved != finished_.statistics.end()) trim_->load(saved->second);
     if (trim_->done()) {
         totals_.emptied_inputs += world_.rank() == 0 ? trim_->emptied() : 0;
@@ -194,7 +225,7 @@ void Merger::trim_models() {
         trim_->end_round();
     }
     if (world_.rank() == 0) {
-        journal_.statistics_done(trim_statistics, trim_->save());
+        journal_.statistics_done(statistics_key(trim_statistics), trim_->save());
         totals_.emptied_inputs += trim_->emptied();
     }
 }
@@ -216,12 +247,15 @@ void Merger::settle_shared() {
         shared.push_back(&part);
         groups.push_back(group.get());
     }
-    for (bool unsettled = true; unsettled;) {
-        unsettled = false;
+    auto is_unsettled = [](const Part* part) { return !part->work->settled(); };
+    for (;;) {
+        bool unsettled = std::any_of(shared.begin(), shared.end(), is_unsettled);
+        // Ranks that exchange inputs go from round to round together: who waits for a sum serves nobody.
+        if (settings_.axis.row && !links_) unsettled = world_.all_reduce_max(uint64_t(unsettled)) != 0;
+        if (!unsettled) break;
         std::vector<Span> dense, sparse;
         for (Part* part : shared) {
             if (part->work->settled()) continue;
-            unsettled = true;
             part->work->begin_round();
             scan_spans(*part, part->work->sparse_round() ? sparse : dense);
         }
@@ -234,7 +268,7 @@ void Merger::settle_shared() {
             shared[i]->work->end_round();
             if (!shared[i]->work->settled() || shared[i]->where.first_rank != world_.rank()) continue;
             if (std::string bytes = shared[i]->work->save(); !bytes.empty())
-                journal_.statistics_done(shared[i]->where.task, bytes);
+                journal_.statistics_done(statistics_key(shared[i]->where.task), bytes);
         }
     }
 }
@@ -254,7 +288,7 @@ void Merger::settle(std::vector<Part*> unsettled) {
         for (Part* part : unsettled) {
             if (!part->work->settled()) continue;
             if (std::string bytes = part->work->save(); !bytes.empty())
-                journal_.statistics_done(part->where.task, bytes);
+                journal_.statistics_done(statistics_key(part->where.task), bytes);
         }
         std::erase_if(unsettled, [](Part* part) { return part->work->settled(); });
     }
@@ -281,8 +315,11 @@ void Merger::run_unit(size_t first, size_t last) {
     }
     settle(std::move(unsettled));
     auto start = Clock::now();
-    for_windows(spans, false,
-                [&](Part& part, const Window& window, Scratch& scratch) { apply(part, window, scratch); });
+    if (links_)
+        links_->apply(spans);
+    else
+        for_windows(spans, false,
+                    [&](Part& part, const Window& window, Scratch& scratch) { apply(part, window, scratch); });
     for (size_t p = first; p < last; ++p) {
         Part& part = parts_[p];
         if (part.work && part.where.first_rank == world_.rank()) totals_.emptied_inputs += part.work->emptied_inputs();
@@ -292,10 +329,7 @@ void Merger::run_unit(size_t first, size_t last) {
 }
 
 void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
-    const TensorTask& what = *window.task;
-    const auto& place = layout_.places[size_t(part.where.task)];
-    const uint64_t bits = uint64_t(info(what.dtype).bits);
-    const uint64_t bytes = uint64_t(window.count) * bits / 8, begin = place.begin + uint64_t(window.first) * bits / 8;
+    const uint64_t bytes = uint64_t(window.count) * uint64_t(info(window.task->dtype).bits) / 8;
     auto& buffer = out_buffers_[size_t(scratch.thread)];
     if (buffer.size() < bytes) buffer.resize(bytes);
     Lane& lane = *scratch.lane;
@@ -304,24 +338,15 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     if (!lane.on_host()) lane.take(out, buffer.data(), bytes);
     const bool reported = reports(part, window.first_block());
     if (counts.nonfinite_input && reported) count_nonfinite(part, window, lane);
-    for (const TaskInput* input : all_inputs(what)) inputs_.get(input->model, input->tensor.file).check_whole();
+    check_inputs(*window.task);
 
-    const uint64_t from = std::max(begin, part.where.write_begin), to = std::min(begin + bytes, part.where.write_end);
-    if (from < to) {
-        outputs_.write(place.file, from, std::span<const std::byte>(buffer).subspan(from - begin, to - from));
-        bytes_written_ += to - from;
-    }
-    const uint64_t block_size = uint64_t(block_elements) * bits / 8;
+    const auto result = std::span<const std::byte>(buffer).first(bytes);
+    write(part, window, result);
     // A block with something to count is computed again by a resume, so that its counts are complete.
     const bool counted = counts.nonfinite_input || counts.nonfinite_output > 0 || counts.saturated > 0;
-    std::vector<FinishedBlock> digests;
-    for (uint64_t at = 0; at < bytes; at += block_size) {
-        const int64_t block = window.first_block() + int64_t(at / block_size);
-        const uint64_t digest =
-            block_digest(std::span<const std::byte>(buffer).subspan(at, std::min(block_size, bytes - at)));
-        if (!counted) journal_.block_done(part.where.task, block, digest);
-        digests.push_back({part.where.task, block, digest});
-    }
+    const std::vector<FinishedBlock> digests = digests_of(part, window, result);
+    if (!counted)
+        for (const FinishedBlock& block : digests) journal_.block_done(block.task, block.block, block.digest);
     std::lock_guard lock(mutex_);
     if (reported) {
         totals_.digests.insert(totals_.digests.end(), digests.begin(), digests.end());
@@ -331,10 +356,37 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));
 }
 
-void Merger::count_nonfinite(const Part& part, const Window& window, Lane& lane) {
+/// What was read of a file that shrank meanwhile must not be written.
+void Merger::check_inputs(const TensorTask& task) {
+    for (const TaskInput* input : inputs_read(task))
+        if (is_local(*input)) inputs_.get(input->model, input->tensor.file).check_whole();
+}
+
+/// The bytes of a window's result that this rank writes.
+void Merger::write(const Part& part, const Window& window, std::span<const std::byte> bytes) {
+    const auto& place = layout_.places[size_t(part.where.task)];
+    const uint64_t begin = place.begin + uint64_t(window.first) * uint64_t(info(window.task->dtype).bits) / 8;
+    const uint64_t from = std::max(begin, part.where.write_begin);
+    const uint64_t to = std::min(begin + bytes.size(), part.where.write_end);
+    if (from >= to) return;
+    outputs_.write(place.file, from, bytes.subspan(from - begin, to - from));
+    bytes_written_ += to - from;
+}
+
+std::vector<FinishedBlock> Merger::digests_of(const Part& part, const Window& window,
+                                              std::span<const std::byte> bytes) const {
+    const uint64_t block_size = uint64_t(block_elements) * uint64_t(info(window.task->dtype).bits) / 8;
+    std::vector<FinishedBlock> digests;
+    for (uint64_t at = 0; at < bytes.size(); at += block_size)
+        digests.push_back({part.where.task, window.first_block() + int64_t(at / block_size),
+                           block_digest(bytes.subspan(at, std::min(block_size, bytes.size() - at)))});
+    return digests;
+}
+
+void Merger::count_nonfinite(const Part& part, const Window& window, Lane& lane, size_t first, size_t last) {
     const TensorTask& what = *window.task;
-    auto inputs = all_inputs(what);
-    for (size_t i = 0; i < inputs.size(); ++i) {
+    auto inputs = inputs_read(what);
+    for (size_t i = first; i < std::min(last, inputs.size()); ++i) {
         const Operand& operand = what.base ? (i == 0 ? window.base : window.inputs[i - 1]) : window.inputs[i];
         int64_t bad = lane.count_nonfinite(at_element(operand, window.first - window.input_first), window.count);
         if (bad == 0) continue;

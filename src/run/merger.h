@@ -11,6 +11,7 @@
 
 #include "src/base/thread_pool.h"
 #include "src/comm/communicator.h"
+#include "src/comm/transport.h"
 #include "src/device/device.h"
 #include "src/plan/plan.h"
 #include "src/recipe/resolve.h"
@@ -31,8 +32,21 @@ struct MergeTotals {
     std::vector<FinishedBlock> digests;                           ///< of the blocks this rank reports
 };
 
+/// Ranks that hold different models (design 4). The ranks of a row, one of each group in order, own neighbouring shards.
+struct ModelAxis {
+    Communicator* row = nullptr;      ///< nullptr: every rank reads all models
+    std::vector<int> group_of_model;  ///< see model_groups()
+    /// Folds pass from group to group as planes; the merger's world is the ranks of one group, its plan the joined one, and
+    /// this the plan of all ranks. nullptr: inputs are exchanged within the row instead.
+    const ShardPlan* link_plan = nullptr;
+};
+
+enum class TaskFilter { all, merges, copies };
+
 struct MergerSettings {
     WorkSettings work;
+    ModelAxis axis;
+    TaskFilter filter = TaskFilter::all;
     uint64_t memory = uint64_t(1) << 30;
     Device* device = nullptr;                ///< must outlive the merger
     int64_t block = block_elements;          ///< elements of a work block on the CPU, a multiple of 256
@@ -42,7 +56,8 @@ struct MergerSettings {
 
 class Merger {
   public:
-    /// `finished`: what former starts left, read from the journals. All references must outlive the merger.
+    /// `finished`: what former starts left, read from the journals. All references must outlive the merger. Collective over
+    /// the row of the model axis.
     Merger(Communicator& world, const Merge& merge, const OutputLayout& layout, const ShardPlan& plan,
            InputFiles& inputs, OutputSink& outputs, Journal& journal, const JournalContents& finished,
            MergerSettings settings);
@@ -56,6 +71,7 @@ class Merger {
         TaskPart where;
         std::unique_ptr<TensorWork> work;
         std::vector<bool> finished;  ///< by block from where.first on
+        bool has_finished(int64_t block) const { return finished[size_t(block - where.first)]; }
         bool all_finished() const;
         bool untouched() const;
     };
@@ -66,7 +82,13 @@ class Merger {
     using Body = std::function<void(Part&, const Window&, Scratch&)>;
 
     const TensorTask& task(const Part& part) const { return merge_.tasks[size_t(part.where.task)]; }
-    void find_finished();
+    void open_axis();
+    bool is_local(const TaskInput& input) const;
+    void check_inputs(const TensorTask& task);
+    std::vector<Part> make_parts(const ShardPlan& plan, int rank) const;
+    int64_t statistics_key(int64_t task) const;
+    std::vector<const TaskInput*> inputs_read(const TensorTask& task) const;
+    void find_finished(std::vector<Part>& parts);
     void trim_models();
     void settle_shared();
     void run_unit(size_t first, size_t last);
@@ -75,12 +97,18 @@ class Merger {
     void scan_spans(Part& part, std::vector<Span>& spans) const;
     void settle(std::vector<Part*> unsettled);
     void apply(Part& part, const Window& window, Scratch& scratch);
-    void count_nonfinite(const Part& part, const Window& window, Lane& lane);
+    /// Of inputs [first, last) of the window, the base being number 0 if the task has one.
+    void count_nonfinite(const Part& part, const Window& window, Lane& lane, size_t first = 0, size_t last = SIZE_MAX);
+    void write(const Part& part, const Window& window, std::span<const std::byte> bytes);
+    std::vector<FinishedBlock> digests_of(const Part& part, const Window& window,
+                                          std::span<const std::byte> bytes) const;
     void bring(const Part& part, Window& window, Scratch& scratch, bool sparse);
     /// Runs body over all spans, a window at a time, on all threads. `sparse`: through the mapping, whatever the mode.
     void for_windows(const std::vector<Span>& spans, bool sparse, const Body& body);
     void for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse);
     void for_direct(const std::vector<Span>& windows, const Body& body);
+    /// Collective over the row, whatever each rank wants. Returns whether all ranks said that they are done.
+    bool for_exchanged(const std::vector<Span>& windows, const Body& body, bool done);
     std::vector<Span> cut(const std::vector<Span>& spans, bool sparse);
     int64_t window_blocks(const Part& part) const;
     int window_threads(uint64_t largest_window) const;
@@ -105,6 +133,9 @@ class Merger {
     std::vector<std::unique_ptr<Lane>> lanes_, host_lanes_;  ///< by thread
     std::vector<std::vector<std::byte>> out_buffers_;
     std::vector<Part> parts_;
+    std::unique_ptr<Transport> transport_;  ///< within the row
+    struct Links;
+    std::unique_ptr<Links> links_;
     std::unique_ptr<ModelTrim> trim_;
     std::mutex mutex_;
     MergeTotals totals_;

@@ -24,13 +24,12 @@ Window Merger::shape_window(const Span& span) const {
     return window;
 }
 
-namespace {
-/// Bytes of an input in its file that a window needs.
 std::pair<uint64_t, uint64_t> byte_range(const TaskInput& input, const Window& window) {
     const uint64_t bits = uint64_t(info(input.tensor.dtype).bits);
     uint64_t begin = input.tensor.begin + uint64_t(window.input_first) * bits / 8;
     return {begin, begin + uint64_t(window.input_count) * bits / 8};
 }
+
 void set_operand(Window& window, const TensorTask& task, size_t index, const TaskInput& input, const std::byte* data) {
     Operand operand{data, input.tensor.dtype};
     if (task.base && index == 0)
@@ -38,7 +37,6 @@ void set_operand(Window& window, const TensorTask& task, size_t index, const Tas
     else
         window.inputs.push_back(operand);
 }
-}  // namespace
 
 std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool sparse) {
     std::vector<Span> windows;
@@ -51,12 +49,12 @@ std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool spars
                 continue;
             Window shape = shape_window(window);
             uint64_t bytes = uint64_t(shape.count) * uint64_t(info(shape.task->dtype).bits) / 8;
-            for (const TaskInput* input : all_inputs(*shape.task)) bytes += input_bytes(*input, shape.input_count);
+            for (const TaskInput* input : inputs_read(*shape.task)) bytes += input_bytes(*input, shape.input_count);
             check(
                 sparse || bytes <= settings_.memory,
                 "{}: {} inputs and the output of one piece ({} elements) take {} bytes, more than --memory {}; give at "
                 "least that much",
-                shape.task->name, all_inputs(*shape.task).size(), shape.input_count, bytes, settings_.memory);
+                shape.task->name, inputs_read(*shape.task).size(), shape.input_count, bytes, settings_.memory);
             windows.push_back(window);
         }
     }
@@ -71,17 +69,22 @@ void Merger::bring(const Part& part, Window& window, Scratch& scratch, bool spar
     scratch.lane->begin_window();
     if (scratch.lane->on_host()) return;
     for (Operand* operand : window.operands())
-        operand->data = scratch.lane->bring(operand->data, uint64_t(window.input_count) * uint64_t(bytes_of(operand->dtype)));
+        operand->data =
+            scratch.lane->bring(operand->data, uint64_t(window.input_count) * uint64_t(bytes_of(operand->dtype)));
 }
 
 bool Merger::any_direct(const std::vector<Span>& spans) {
     for (const Span& span : spans)
-        for (const TaskInput* input : all_inputs(task(*span.part)))
+        for (const TaskInput* input : inputs_read(task(*span.part)))
             if (inputs_.get(input->model, input->tensor.file).direct()) return true;
     return false;
 }
 
 void Merger::for_windows(const std::vector<Span>& spans, bool sparse, const Body& body) {
+    if (settings_.axis.row && !links_) {
+        for_exchanged(cut(spans, sparse), body, false);
+        return;
+    }
     if (spans.empty()) return;
     std::vector<Span> windows = cut(spans, sparse);
     if (!sparse && any_direct(spans)) return for_direct(windows, body);
@@ -114,7 +117,7 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
     pool_.parallel_for(threads, [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
             Window window = shape_window(windows[w]);
-            auto inputs = all_inputs(*window.task);
+            auto inputs = inputs_read(*window.task);
             for (size_t i = 0; i < inputs.size(); ++i) {
                 auto [begin, end] = byte_range(*inputs[i], window);
                 const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);
@@ -146,7 +149,7 @@ void Merger::drop_windows(const std::vector<Span>& windows, size_t first, size_t
 }
 
 void Merger::drop_inputs(const Window& window) {
-    for (const TaskInput* input : all_inputs(*window.task)) {
+    for (const TaskInput* input : inputs_read(*window.task)) {
         const InputFile& file = inputs_.get(input->model, input->tensor.file);
         file.check_whole();
         auto [begin, end] = byte_range(*input, window);
@@ -158,7 +161,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
     auto requests = [&](int64_t w) {
         Window window = shape_window(windows[size_t(w)]);
         std::vector<ReadRequest> list;
-        for (const TaskInput* input : all_inputs(*window.task)) {
+        for (const TaskInput* input : inputs_read(*window.task)) {
             auto [begin, end] = byte_range(*input, window);
             const InputFile& file = inputs_.get(input->model, input->tensor.file);
             if (file.direct()) list.push_back({&file, begin, end});
@@ -181,7 +184,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
             std::vector<const std::byte*> places = reader.acquire(int64_t(w));
             size_t place = 0;
             Window window = shape_window(windows[w]);
-            auto inputs = all_inputs(*window.task);
+            auto inputs = inputs_read(*window.task);
             for (size_t i = 0; i < inputs.size(); ++i) {
                 auto [begin, end] = byte_range(*inputs[i], window);
                 const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);

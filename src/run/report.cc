@@ -106,6 +106,7 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLa
     for (const MergeModel& model : merge.models)
         json["models"].push_back({{"reference", model.reference}, {"path", model.checkpoint.path}});
     json["ranks"] = facts.ranks;
+    json["model_groups"] = facts.model_groups;
     json["threads_per_rank"] = facts.threads;
     json["device"] = facts.device;
     json["memory_budget"] = facts.memory;

@@ -12,7 +12,7 @@ namespace amalgam {
 
 /// Beside the totals of all ranks.
 struct RunFacts {
-    int ranks = 1, threads = 1;
+    int ranks = 1, model_groups = 1, threads = 1;
     uint64_t memory = 0, peak_memory = 0;  ///< budget, and largest resident set of any rank
     double open_seconds = 0, sync_seconds = 0, total_seconds = 0;
     double slowest_statistics = 0, slowest_fold = 0;  ///< of any rank

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "kernels/pack.h"
@@ -50,6 +51,11 @@ inline bool computes_in_double(const TensorTask& task) {
         if (input->tensor.dtype == Dtype::f64) return true;
     return false;
 }
+
+/// Bytes of an input, in its file, that a window needs.
+std::pair<uint64_t, uint64_t> byte_range(const TaskInput& input, const Window& window);
+/// Puts number `index` of a window's inputs in place; the base, if the task has one, is number 0.
+void set_operand(Window& window, const TensorTask& task, size_t index, const TaskInput& input, const std::byte* data);
 
 /// What one thread works with.
 struct Scratch {
