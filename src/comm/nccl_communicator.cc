@@ -82,8 +82,10 @@ class NcclCommunicator : public Communicator {
         result->chunk_ = chunk_;
         return result;
     }
+
     /// Started when first needed, which is at the same time everywhere; nullptr where it cannot be.
     NcclGroup* nccl() {
+        if (size() == 1) return nullptr;
         if (!tried_) group_ = make_nccl_group(ranks_, device_);
         if (!tried_ && group_ && chunk_ > 0) group_->set_chunk_bytes(chunk_);
         tried_ = true;
@@ -93,7 +95,7 @@ class NcclCommunicator : public Communicator {
     /// False if the bytes have to go another way, which lengths alone decide: they are the same everywhere.
     template <class Call>
     bool through_gpu(std::span<std::byte> bytes, bool in, bool out, const Call& call) {
-        if (size() == 1 || bytes.size() < nccl_least_bytes) return false;
+        if (bytes.size() < nccl_least_bytes) return false;
         NcclGroup* group = nccl();
         if (!group) return false;
         const uint64_t step = std::min<uint64_t>(bytes.size(), most_buffer_bytes);
