@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "kernels/methods.h"
@@ -30,6 +31,7 @@ class RecipeChecker {
         recipe_.parameters = read_parameters(root_.find("parameters"), method(), false, reporter_);
         read_models_or_slices();
         check_inputs();
+        check_groups();
         recipe_.warnings = reporter_.warnings();
         return std::move(recipe_);
     }
@@ -215,9 +217,9 @@ class RecipeChecker {
                 range->line,
                 "layer_range: models take part with all their layers; for a part of them use slices with sources");
         if (in_slice)
-            reporter_.check_keys(value, {"model", "parameters", "layer_range"});
+            reporter_.check_keys(value, {"model", "parameters", "group", "layer_range"});
         else
-            reporter_.check_keys(value, {"model", "parameters"});
+            reporter_.check_keys(value, {"model", "parameters", "group"});
         SourceEntry entry;
         entry.line = Reporter::public_line(value.line);
         const Value* model = value.find("model");
@@ -225,7 +227,16 @@ class RecipeChecker {
         entry.model = read_reference(*model, "model", reporter_);
         entry.parameters = read_parameters(value.find("parameters"), method(), true, reporter_);
         if (const Value* range = value.find("layer_range"); given(range)) entry.layer_range = read_range(*range);
+        if (const Value* group = value.find("group"); given(group)) entry.group = read_group(*group);
         return entry;
+    }
+
+    int read_group(const Value& value) {
+        const int64_t group = read_integer(value, "group", reporter_);
+        if (group < 0 || group >= max_groups)
+            reporter_.fail_at(value.line, "group: {} is no group: they are numbered from 0 to at most {}", group,
+                              max_groups - 1);
+        return int(group);
     }
 
     std::pair<int64_t, int64_t> read_range(const Value& value) {
@@ -285,6 +296,45 @@ class RecipeChecker {
                 !parameter_levels(field, &entry, slice, recipe_).given())
                 reporter_.fail_at(entry.line, "parameter {} of {} is missing: {} needs it for every model ({})",
                                   field.name, printable(entry.model), method().name, field.help);
+    }
+
+    std::vector<const SourceEntry*> all_entries() const {
+        std::vector<const SourceEntry*> entries;
+        for (const SourceEntry& entry : recipe_.models) entries.push_back(&entry);
+        for (const OutputSlice& slice : recipe_.slices)
+            for (const SourceEntry& entry : slice.sources) entries.push_back(&entry);
+        return entries;
+    }
+
+    bool is_a_base(const SourceEntry& entry) const {
+        const auto is = [&](const std::optional<std::string>& base) {
+            return base && same_reference(entry.model, *base);
+        };
+        return is(recipe_.base_model) || std::any_of(recipe_.slices.begin(), recipe_.slices.end(),
+                                                     [&](const OutputSlice& slice) { return is(slice.base_model); });
+    }
+
+    /// Either every model but the bases says on which disks it lies, or none does.
+    void check_groups() {
+        const SourceEntry *with = nullptr, *without = nullptr;
+        std::vector<bool> used(size_t(recipe_.groups()));
+        for (const SourceEntry* entry : all_entries()) {
+            if (entry->group >= 0 && is_a_base(*entry))
+                reporter_.fail_at(entry->line, "group {} of {}: it is the base, which every group reads: leave it out",
+                                  entry->group, printable(entry->model));
+            if (entry->group >= 0) used[size_t(entry->group)] = true;
+            if (entry->group >= 0 && !with) with = entry;
+            if (entry->group < 0 && !without && !is_a_base(*entry)) without = entry;
+        }
+        if (!with) return;
+        if (without)
+            reporter_.fail_at(without->line,
+                              "{} has no group, {} has: give one to every model but the base, or to none",
+                              printable(without->model), printable(with->model));
+        const auto gap = std::find(used.begin(), used.end(), false);
+        if (gap != used.end())
+            reporter_.fail_at(with->line, "group: no model is in group {}, but there is a group {}: number them from 0",
+                              gap - used.begin(), used.size() - 1);
     }
 
     void warn_of_idle_base() {

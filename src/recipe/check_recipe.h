@@ -12,5 +12,7 @@ Recipe check_recipe(const Value& root, Reporter& reporter);
 /// Random masks address a model by 15 bits (design 3).
 constexpr int max_entries = 1 << 15;
 constexpr int64_t max_layers = 1'000'000;
+/// Groups of ranks with models on their own disks.
+constexpr int max_groups = 4096;
 
 }  // namespace amalgam

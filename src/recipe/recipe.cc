@@ -1,5 +1,7 @@
 #include "src/recipe/recipe.h"
 
+#include <algorithm>
+
 #include "src/base/error.h"
 #include "src/recipe/check_recipe.h"
 #include "src/recipe/value.h"
@@ -41,6 +43,14 @@ std::string Recipe::folder() const {
     const size_t slash = path.rfind('/');
     if (slash == path.npos) return ".";
     return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+int Recipe::groups() const {
+    int last = -1;
+    for (const SourceEntry& entry : models) last = std::max(last, entry.group);
+    for (const OutputSlice& slice : slices)
+        for (const SourceEntry& entry : slice.sources) last = std::max(last, entry.group);
+    return last + 1;
 }
 
 Recipe parse_recipe(const std::string& text, const std::string& path, const RecipeOptions& options) {

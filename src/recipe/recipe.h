@@ -35,6 +35,7 @@ struct SourceEntry {
     std::string model;                                       ///< path or hub name, as written
     std::optional<std::pair<int64_t, int64_t>> layer_range;  ///< [first, last) of the source's layers
     Parameters parameters;
+    int group = -1;  ///< the model lies on the disks of this group of ranks only; -1: on every disk
     int line = 0;
 };
 
@@ -64,6 +65,8 @@ struct Recipe {
 
     /// Folder of the recipe's file, for models that are not found from the working directory; "." if none.
     std::string folder() const;
+    /// Groups of ranks whose disks hold its models; 0 if it names none.
+    int groups() const;
 };
 
 struct RecipeOptions {

@@ -48,6 +48,24 @@ class Resolver {
         return found->second;
     }
 
+    void open(const SourceEntry& entry) {
+        const int model = open(entry.model);
+        const auto [found, is_new] = groups_.try_emplace(model, &entry);
+        const SourceEntry& first = *found->second;
+        if (first.group != entry.group)
+            fail("{}: {} is the same model as {} of line {}, but its group is another one",
+                 recipe_place(recipe_, entry.line), printable(entry.model), printable(first.model), first.line);
+    }
+
+    /// The checker compares references; two of them may lead to one model.
+    void check_base_group(const std::optional<std::string>& base) {
+        if (!base) return;
+        const auto found = groups_.find(open(*base));
+        if (found == groups_.end() || found->second->group < 0) return;
+        fail("{}: {} has a group, but it is the base {}, which every group reads: leave its group out",
+             recipe_place(recipe_, found->second->line), printable(found->second->model), printable(*base));
+    }
+
     std::string locate(const std::string& reference) {
         try {
             return locate_model(files_, reference, recipe_.folder());
@@ -61,12 +79,14 @@ class Resolver {
     }
 
     void open_all() {
-        for (const SourceEntry& entry : recipe_.models) open(entry.model);
+        for (const SourceEntry& entry : recipe_.models) open(entry);
         for (const OutputSlice& slice : recipe_.slices) {
-            for (const SourceEntry& entry : slice.sources) open(entry.model);
+            for (const SourceEntry& entry : slice.sources) open(entry);
             if (slice.base_model) open(*slice.base_model);
         }
         if (recipe_.base_model) open(*recipe_.base_model);
+        check_base_group(recipe_.base_model);
+        for (const OutputSlice& slice : recipe_.slices) check_base_group(slice.base_model);
         merge_.config_donor = choose_config_donor();
         merge_.tokenizer_donor = merge_.config_donor;
         if (recipe_.tokenizer_source == "base") {
@@ -336,9 +356,12 @@ class Resolver {
         merge_.seed = recipe_.seed;
         merge_.config_dtype = common_dtype();
         merge_.warnings = recipe_.warnings;
-        for (OpenModel& model : models_) {
+        for (size_t i = 0; i < models_.size(); ++i) {
+            OpenModel& model = models_[i];
             for (const std::string& warning : model.checkpoint.warnings) merge_.warnings.push_back(warning);
-            merge_.models.push_back({model.reference, std::move(model.checkpoint)});
+            const auto entry = groups_.find(int(i));
+            const int group = entry == groups_.end() ? -1 : entry->second->group;
+            merge_.models.push_back({model.reference, std::move(model.checkpoint), group});
         }
         for (std::string& text : notes_.texts()) merge_.warnings.push_back(std::move(text));
     }
@@ -360,6 +383,7 @@ class Resolver {
     std::vector<OpenModel> models_;
     std::unordered_map<std::string, int> by_reference_;
     std::unordered_map<std::string, int> by_path_;
+    std::unordered_map<int, const SourceEntry*> groups_;  ///< first entry of each model
     std::unordered_map<int, Sorted> sorted_;
     std::string tower_;
     Notes notes_;

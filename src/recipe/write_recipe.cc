@@ -100,6 +100,7 @@ class TomlWriter {
         line("\n[[{}]]", table);
         line("model = {}", quoted(entry.model));
         if (entry.layer_range) line("layer_range = [{}, {}]", entry.layer_range->first, entry.layer_range->second);
+        if (entry.group >= 0) line("group = {}", entry.group);
         write_parameters(entry.parameters, fmt::format("{}.parameters", table));
     }
 
@@ -168,6 +169,7 @@ class YamlWriter {
             if (dtype && *dtype != Dtype::f16 && *dtype != Dtype::bf16 && *dtype != Dtype::f32)
                 fail("dtype {} cannot be said in mergekit's YAML (float32, float16, bfloat16): keep the TOML form",
                      info(*dtype).config_name);
+        check(recipe_.groups() == 0, "groups of models cannot be said in mergekit's YAML: keep the TOML form");
         for (const OutputSlice& slice : recipe_.slices)
             for (const SourceEntry& entry : slice.sources)
                 check(entry.layer_range.has_value(),

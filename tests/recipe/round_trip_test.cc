@@ -29,7 +29,8 @@ bool same(const Parameters& a, const Parameters& b) {
 
 bool same(const std::vector<SourceEntry>& a, const std::vector<SourceEntry>& b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const SourceEntry& x, const SourceEntry& y) {
-        return x.model == y.model && x.layer_range == y.layer_range && same(x.parameters, y.parameters);
+        return x.model == y.model && x.layer_range == y.layer_range && x.group == y.group &&
+               same(x.parameters, y.parameters);
     });
 }
 
@@ -73,10 +74,21 @@ class RandomRecipe {
                 recipe.slices.push_back(slice);
             }
         }
+        if (!yaml && flip()) spread(recipe);
         return recipe;
     }
 
   private:
+    /// Over groups, none without a model.
+    void spread(Recipe& recipe) {
+        std::vector<SourceEntry*> all;
+        for (SourceEntry& entry : recipe.models) all.push_back(&entry);
+        for (OutputSlice& slice : recipe.slices)
+            for (SourceEntry& entry : slice.sources) all.push_back(&entry);
+        const size_t groups = 1 + pick(all.size());
+        for (size_t i = 0; i < all.size(); ++i) all[i]->group = int(i % groups);
+    }
+
     size_t pick(size_t count) { return random_() % count; }
     bool flip() { return pick(2) == 0; }
 
