@@ -207,7 +207,7 @@ const char* ncclGetLastError(ncclComm_t handle) {
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
     if (must_fail("ncclGetUniqueId")) return refuse(nullptr, ncclSystemError, "a failure that was asked for");
-    if (mpi() == MPI_COMM_NULL) return refuse(nullptr, ncclSystemError, "the stand-in for NCCL needs MPI_Init_thread() first");
+    start_mpi();
     static std::atomic<int> next{0};
     Id made{};
     std::memcpy(made.magic, magic, sizeof magic);

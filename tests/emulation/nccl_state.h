@@ -49,6 +49,8 @@ void reduce(ncclDataType_t type, ncclRedOp_t operation, const std::vector<const 
 
 /// Of all processes, and of this library only; MPI_COMM_NULL before MPI_Init_thread().
 MPI_Comm mpi();
+/// If nobody did: a program of one rank may do without, but not without this library's NCCL.
+void start_mpi();
 int mpi_rank();
 /// Fills in world and devices by messages to the creator of the id; to be called again until it returns true.
 bool connect(ncclComm& comm);

@@ -19,7 +19,9 @@ int ranks() { return test_communicator().size(); }
 
 ncclUniqueId shared_id(int creator = 0) {
     ncclUniqueId id{};
-    if (rank() == creator) EXPECT_NCCL(ncclGetUniqueId(&id));
+    if (rank() == creator) {
+        EXPECT_NCCL(ncclGetUniqueId(&id));
+    }
     test_communicator().broadcast(std::as_writable_bytes(std::span(&id, 1)), creator);
     return id;
 }
@@ -37,7 +39,9 @@ struct Ranks {
     Ranks(const Ranks&) = delete;
     Ranks& operator=(const Ranks&) = delete;
     ~Ranks() {
-        if (comm) EXPECT_NCCL(ncclCommDestroy(comm));
+        if (comm) {
+            EXPECT_NCCL(ncclCommDestroy(comm));
+        }
         EXPECT_CUDA(cudaStreamDestroy(stream));
         EXPECT_CUDA(cudaSetDevice(0));
     }
@@ -73,7 +77,9 @@ void expect_reductions(ncclDataType_t type) {
             const auto total = all.read(here.stream), share = part.read(here.stream), root = from.read(here.stream);
             for (size_t i = 0; i < expected.size(); i += count == 1000 ? 100 : 1) {
                 EXPECT_EQ(total[i], expected[i]) << i;
-                if (rank() == 0) EXPECT_EQ(root[i], expected[i]) << i;
+                if (rank() == 0) {
+                    EXPECT_EQ(root[i], expected[i]) << i;
+                }
             }
             const size_t first = count * size_t(rank());
             EXPECT_EQ(share, std::vector<T>(total.begin() + int64_t(first), total.begin() + int64_t(first + count)));
@@ -158,7 +164,9 @@ TEST(Nccl, GoesOnByItselfForOthers) {
     EXPECT_NCCL(ncclRecv(value.data(), 1, ncclInt32, before, here.comm, here.stream));
     EXPECT_NCCL(ncclGroupEnd());
     // Rank 0 waits for its stream, and the others for rank 0 on another way.
-    if (rank() == 0) EXPECT_EQ(value.read(here.stream)[0], before);
+    if (rank() == 0) {
+        EXPECT_EQ(value.read(here.stream)[0], before);
+    }
     test_communicator().barrier();
     EXPECT_EQ(value.read(here.stream)[0], before);
 }

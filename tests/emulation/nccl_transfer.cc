@@ -1,5 +1,6 @@
 // What NCCL calls do once their stream gets to them: messages of MPI, then arithmetic.
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "tests/emulation/nccl_state.h"
@@ -248,6 +249,14 @@ Work transfer_work(const Comm& comm, std::vector<Transfer> transfers) {
 }
 
 MPI_Comm mpi() { return world; }
+
+void start_mpi() {
+    int started = 0, provided = 0;
+    MPI_Initialized(&started);
+    if (started) return;
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
+    std::atexit(+[] { MPI_Finalize(); });
+}
 
 int mpi_rank() {
     int rank = 0;
