@@ -6,9 +6,9 @@ include(GNUInstallDirs)
 add_library(amalgam_flags INTERFACE)
 target_include_directories(amalgam_flags INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/amalgam>)
-target_compile_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:
-  -Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;
-  -ffp-contract=off;-fno-trapping-math;-fno-math-errno;-fopenmp-simd>)
+target_compile_options(amalgam_flags INTERFACE "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:C,CXX>:\
+-Wall;-Wextra;-Wpedantic;-Wshadow;-Werror;\
+-ffp-contract=off;-fno-trapping-math;-fno-math-errno;-fopenmp-simd>>")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   # "text" + std::string warns wrongly there (GCC bug 105651).
   target_compile_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>>)

@@ -38,6 +38,31 @@ struct FoldArguments {
     void* planes_out = nullptr;
 };
 
+/// Largest magnitudes seen: lane by lane in long packs, all in peak[0] in short ones.
+template <int N, class T>
+AMALGAM_BODY void raise_peak(const T* value, BitsOf<T>* peak) {
+    if constexpr (N <= longest_short_pack) {
+        AMALGAM_UNROLL
+        for (int i = 0; i < N; ++i) {
+            const BitsOf<T> magnitude = magnitude_bits(value[i]);
+            peak[0] = magnitude > peak[0] ? magnitude : peak[0];
+        }
+    } else {
+        AMALGAM_LANES
+        for (int i = 0; i < N; ++i) {
+            BitsOf<T> magnitude = magnitude_bits(value[i]);
+            peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+        }
+    }
+}
+template <int N, class T>
+AMALGAM_BODY bool has_nonfinite(const BitsOf<T>* peak) {
+    BitsOf<T> highest = 0;
+    AMALGAM_UNROLL
+    for (int i = 0; i < N; ++i) highest = peak[i] > highest ? peak[i] : highest;
+    return highest >= infinity_bits<T>;
+}
+
 /// `Fold` says what one element does: `planes`, `uses_base`, `add`, `finish`.
 template <class Fold, Sparsifier kind, class T>
 struct FoldPass {
@@ -66,19 +91,18 @@ struct FoldPass {
             if (arguments.planes_in) load_planes<N>(at, valid, sums);
             if constexpr (Fold::uses_base) {
                 load_pack<N>(arguments.base, at, valid, start);
-                AMALGAM_LANES
-                for (int i = 0; i < N; ++i) {
-                    BitsOf<T> magnitude = magnitude_bits(start[i]);
-                    peak[i] = magnitude > peak[i] ? magnitude : peak[i];
-                }
+                raise_peak<N>(start, peak);
             }
             for (int m = 0; m < arguments.model_count; ++m) {
                 T value[N];
                 load_pack<N>(arguments.inputs[m], at, valid, value);
+                if constexpr (N <= longest_short_pack) raise_peak<N>(value, peak);
                 AMALGAM_LANES
                 for (int i = 0; i < N; ++i) {
-                    BitsOf<T> magnitude = magnitude_bits(value[i]);
-                    peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+                    if constexpr (N > longest_short_pack) {
+                        BitsOf<T> magnitude = magnitude_bits(value[i]);
+                        peak[i] = magnitude > peak[i] ? magnitude : peak[i];
+                    }
                     if constexpr (Fold::uses_base) value[i] = value[i] - start[i];
                 }
                 const FoldModel& model = arguments.models[m];
@@ -106,31 +130,37 @@ struct FoldPass {
             if (eight_bit) count_saturated<N>(result, valid);
             store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
         }
-        BitsOf<T> highest = 0;
-        for (int i = 0; i < N; ++i) highest = peak[i] > highest ? peak[i] : highest;
-        counts.nonfinite_input = highest >= infinity_bits<T>;
+        counts.nonfinite_input = has_nonfinite<N, T>(peak);
     }
 
   private:
+    static constexpr Dtype plane_dtype = sizeof(T) == 8 ? Dtype::f64 : Dtype::f32;
+
     template <int N>
     AMALGAM_BODY void load_planes(int64_t at, int valid, T (*sums)[N]) const {
-        auto planes = static_cast<const T*>(arguments.planes_in);
-        for (int p = 0; p < Fold::planes; ++p)
-            for (int i = 0; i < valid; ++i) sums[p][i] = planes[p * arguments.plane_stride + at + i];
+        const Operand planes{arguments.planes_in, plane_dtype};
+        AMALGAM_UNROLL
+        for (int p = 0; p < Fold::planes; ++p) load_pack<N>(planes, p * arguments.plane_stride + at, valid, sums[p]);
     }
     template <int N>
     AMALGAM_BODY void store_planes(int64_t at, int valid, T (*sums)[N]) const {
-        auto planes = static_cast<T*>(arguments.planes_out);
+        AMALGAM_UNROLL
         for (int p = 0; p < Fold::planes; ++p)
-            for (int i = 0; i < valid; ++i) planes[p * arguments.plane_stride + at + i] = sums[p][i];
+            store_pack<N>(arguments.planes_out, plane_dtype, p * arguments.plane_stride + at, valid, sums[p]);
     }
     template <int N>
     AMALGAM_BODY void count_output(const T* result, int valid, BitsOf<T> overflow) {
-        for (int i = 0; i < valid; ++i) counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;
+        int bad = 0;
+        AMALGAM_UNROLL
+        for (int i = 0; i < N; ++i) bad += int(i < valid) & int(magnitude_bits(result[i]) >= overflow);
+        counts.nonfinite_output += bad;
     }
     template <int N>
     AMALGAM_BODY void count_saturated(const T* result, int valid) {
-        for (int i = 0; i < valid; ++i) counts.saturated += saturates(arguments.out_dtype, result[i]);
+        int cut = 0;
+        AMALGAM_UNROLL
+        for (int i = 0; i < N; ++i) cut += int(i < valid) & int(saturates(arguments.out_dtype, result[i]));
+        counts.saturated += cut;
     }
 };
 

@@ -81,13 +81,17 @@ struct KeyPass {
                 AMALGAM_LANES
                 for (int i = 0; i < N; ++i) key[i] = order_key(T(value[i] - start[i]));
             } else {
+                AMALGAM_UNROLL
                 for (int i = 0; i < N; ++i) {
                     float factor = i < valid ? arguments.factors[at + i] : 0.f;
                     key[i] = order_key(static_cast<float>(value[i] - start[i]) * factor);
                 }
             }
         }
-        for (int i = valid; i < N; ++i) key[i] = 0;
+        if (valid < N) {
+            AMALGAM_UNROLL
+            for (int i = 0; i < N; ++i) key[i] = i < valid ? key[i] : Bits(0);
+        }
     }
 
     /// Counts for every stream, of packs from element `begin` on, one every `step` elements; `counts` is added to.
@@ -127,7 +131,9 @@ struct KeyPass {
             Bits key[N];
             load_pack<N>(arguments.base, at, valid, start);
             keys<N>(input, at, valid, start, key);
-            for (int i = 0; i < valid; ++i) out[at + i] = key[i];
+            AMALGAM_UNROLL
+            for (int i = 0; i < N; ++i)
+                if (i < valid) out[at + i] = key[i];
         }
     }
 
@@ -136,17 +142,24 @@ struct KeyPass {
     AMALGAM_BODY void collect(const KeyStream& stream, const Bits* key, int valid) const {
         const Bits low = static_cast<Bits>(stream.window.low);
         const Bits span = static_cast<Bits>(stream.window.high - 1 - stream.window.low);  // so that "all keys" fits
-        alignas(8) uint8_t inside[N];
-        AMALGAM_LANES
-        for (int i = 0; i < N; ++i) inside[i] = Bits(key[i] - low) <= span;
-        // Few are inside: look at eight flags at a time.
-        for (int group = 0; group < valid; group += 8) {
-            uint64_t flags;
-            std::memcpy(&flags, inside + group, 8);
-            while (flags) {
-                int i = group + lowest_bit(flags) / 8;
-                if (i < valid) add_to_bin(stream.bins + ((key[i] - low) >> stream.window.shift));
-                flags &= flags - 1;
+        if constexpr (N <= longest_short_pack) {
+            AMALGAM_UNROLL
+            for (int i = 0; i < N; ++i)
+                if (i < valid && Bits(key[i] - low) <= span)
+                    add_to_bin(stream.bins + (Bits(key[i] - low) >> stream.window.shift));
+        } else {
+            alignas(8) uint8_t inside[N];
+            AMALGAM_LANES
+            for (int i = 0; i < N; ++i) inside[i] = Bits(key[i] - low) <= span;
+            // Few are inside: look at eight flags at a time.
+            for (int group = 0; group < valid; group += 8) {
+                uint64_t flags;
+                std::memcpy(&flags, inside + group, 8);
+                while (flags) {
+                    int i = group + lowest_bit(flags) / 8;
+                    if (i < valid) add_to_bin(stream.bins + ((key[i] - low) >> stream.window.shift));
+                    flags &= flags - 1;
+                }
             }
         }
     }

@@ -1,11 +1,15 @@
 // Packs: a few dozen consecutive elements in registers, loaded from and stored to any computed dtype.
 #pragma once
 #include "kernels/element.h"
+#include "kernels/short_pack.h"
 
 namespace amalgam {
 
+/// Packs of no more elements are those of a GPU's threads.
+constexpr int longest_short_pack = 16;
+
 /// Elements of one tensor in memory; `data` is the element the pass calls number 0. No alignment is asked for: tensors
-/// in files may begin at any byte.
+/// in files may begin at any byte. Short packs want elements at multiples of their size, and are fast at multiples of 16.
 struct Operand {
     const void* data = nullptr;
     Dtype dtype = Dtype::f32;
@@ -140,6 +144,7 @@ template <int N, class T>
 AMALGAM_BODY void load_pack(const Operand& operand, int64_t at, int valid, T* values) {
     int width = stored_bytes(operand.dtype);
     auto bytes = static_cast<const unsigned char*>(operand.data) + at * width;
+    if constexpr (N <= longest_short_pack) return detail::load_short<N>(operand.dtype, bytes, valid, values);
     if (valid >= N) {
         detail::fetch_ahead<N>(bytes, width);
         detail::expand_pack<N>(operand.dtype, bytes, values);
@@ -155,6 +160,7 @@ template <int N, class T>
 AMALGAM_BODY void store_pack(void* data, Dtype dtype, int64_t at, int valid, const T* values) {
     int width = stored_bytes(dtype);
     auto bytes = static_cast<unsigned char*>(data) + at * width;
+    if constexpr (N <= longest_short_pack) return detail::store_short<N>(dtype, bytes, valid, values);
     if (valid >= N) {
         detail::shrink_pack<N>(dtype, values, bytes);
         return;

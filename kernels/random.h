@@ -63,8 +63,11 @@ AMALGAM_BODY void philox(const MaskAddress& address, uint64_t first_call, uint64
 AMALGAM_BODY uint32_t mask_draw(const MaskAddress& address, int64_t element, uint64_t extra) {
     uint32_t words[4];
     philox<1>(address, uint64_t(element) / 8, extra, words);
-    int lane = int(element & 7);
-    return (words[lane / 2] >> (16 * (lane % 2))) & 0xffffu;
+    const int lane = int(element & 7);
+    uint32_t word = words[0];
+    AMALGAM_UNROLL
+    for (int i = 1; i < 4; ++i) word = lane / 2 == i ? words[i] : word;
+    return (word >> (16 * (lane % 2))) & 0xffffu;
 }
 
 /// Whether one element stays, by the first draw and, on equality, the second.
@@ -82,6 +85,7 @@ AMALGAM_BODY void mask_pack(const MaskAddress& address, int64_t first, uint32_t 
     philox<N / 8>(address, uint64_t(first) / 8, 0, words);
     const uint32_t high = threshold >> 16;
     uint32_t ties = 0;
+    AMALGAM_UNROLL
     for (int i = 0; i < N / 2; ++i) {
         uint32_t low_half = words[i] & 0xffffu, high_half = words[i] >> 16;
         keep[2 * i] = low_half < high;
@@ -89,9 +93,21 @@ AMALGAM_BODY void mask_pack(const MaskAddress& address, int64_t first, uint32_t 
         ties |= uint32_t(low_half == high) | uint32_t(high_half == high);
     }
     if (ties) {  // once in 65,536 elements
-        for (int i = 0; i < N; ++i) {
-            uint32_t draw = (words[i / 2] >> (16 * (i % 2))) & 0xffffu;
-            if (draw == high) keep[i] = mask_draw(address, first + i, refinement_bit) < (threshold & 0xffffu);
+        AMALGAM_UNROLL
+        for (int group = 0; group < N; group += 8) {
+            const uint32_t* draws = words + group / 2;
+            uint32_t here = 0, second[4];
+            AMALGAM_UNROLL
+            for (int i = 0; i < 4; ++i)
+                here |= uint32_t((draws[i] & 0xffffu) == high) | uint32_t((draws[i] >> 16) == high);
+            if (!here) continue;
+            philox<1>(address, uint64_t(first + group) / 8, refinement_bit, second);
+            AMALGAM_UNROLL
+            for (int i = 0; i < 8; ++i) {
+                const uint32_t draw = (draws[i / 2] >> (16 * (i % 2))) & 0xffffu;
+                const uint32_t refined = (second[i / 2] >> (16 * (i % 2))) & 0xffffu;
+                keep[group + i] = draw == high ? uint32_t(refined < (threshold & 0xffffu)) : keep[group + i];
+            }
         }
     }
 }

@@ -104,33 +104,22 @@ struct ScePass {
             }
             finish_pack<N>(at, valid, result);
         }
-        counts.nonfinite_input = has_nonfinite<N>(peak);
-    }
-
-    /// Largest magnitudes seen, lane by lane.
-    template <int N>
-    static AMALGAM_BODY void raise_peak(const T* value, BitsOf<T>* peak) {
-        AMALGAM_LANES
-        for (int i = 0; i < N; ++i) {
-            BitsOf<T> magnitude = magnitude_bits(value[i]);
-            peak[i] = magnitude > peak[i] ? magnitude : peak[i];
-        }
-    }
-    template <int N>
-    static AMALGAM_BODY bool has_nonfinite(const BitsOf<T>* peak) {
-        BitsOf<T> highest = 0;
-        for (int i = 0; i < N; ++i) highest = peak[i] > highest ? peak[i] : highest;
-        return highest >= infinity_bits<T>;
+        counts.nonfinite_input = has_nonfinite<N, T>(peak);
     }
 
     template <int N>
     AMALGAM_BODY void finish_pack(int64_t at, int valid, const T* result) {
         const bool eight_bit = stored_bytes(arguments.out_dtype) == 1;
         const BitsOf<T> overflow = overflow_bits<T>(arguments.out_dtype);
-        for (int i = 0; i < valid; ++i) {
-            counts.nonfinite_output += magnitude_bits(result[i]) >= overflow;
-            if (eight_bit) counts.saturated += saturates(arguments.out_dtype, result[i]);
+        int bad = 0, cut = 0;
+        AMALGAM_UNROLL
+        for (int i = 0; i < N; ++i) bad += int(i < valid) & int(magnitude_bits(result[i]) >= overflow);
+        if (eight_bit) {
+            AMALGAM_UNROLL
+            for (int i = 0; i < N; ++i) cut += int(i < valid) & int(saturates(arguments.out_dtype, result[i]));
         }
+        counts.nonfinite_output += bad;
+        counts.saturated += cut;
         store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
     }
 };
@@ -153,15 +142,15 @@ struct FusionPass {
             uint32_t key[N];
             load_pack<N>(arguments.key.base, at, valid, start);
             load_pack<N>(arguments.key.inputs[0], at, valid, other);
-            writer.template raise_peak<N>(start, peak);
-            writer.template raise_peak<N>(other, peak);
+            raise_peak<N>(start, peak);
+            raise_peak<N>(other, peak);
             pass.template keys<N>(0, at, valid, start, key);
             AMALGAM_LANES
             for (int i = 0; i < N; ++i) other[i] = key[i] >= arguments.low ? other[i] : start[i];
             writer.template finish_pack<N>(at, valid, other);
         }
         counts = writer.counts;
-        counts.nonfinite_input = writer.template has_nonfinite<N>(peak);
+        counts.nonfinite_input = has_nonfinite<N, T>(peak);
     }
 };
 

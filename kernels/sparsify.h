@@ -42,6 +42,7 @@ AMALGAM_BODY void sparsify_pack(const FoldModel& model, int64_t first, int64_t a
         for (int i = 0; i < N; ++i) delta[i] = keep[i] ? delta[i] : T(0);
     } else if constexpr (kind == Sparsifier::factors) {
         if (!model.factors) return;
+        AMALGAM_UNROLL
         for (int i = 0; i < N; ++i) {
             T factor = i < valid ? T(model.factors[at + i]) : T(0);
             delta[i] = factor != 0 ? delta[i] * factor : T(0);
