@@ -137,7 +137,9 @@ AMALGAM_BODY void load_short(Dtype dtype, const unsigned char* bytes, int valid,
         case Dtype::f64: return load_short<N, Dtype::f64>(bytes, valid, values);
         case Dtype::f8_e4m3: return load_short<N, Dtype::f8_e4m3>(bytes, valid, values);
         case Dtype::f8_e5m2: return load_short<N, Dtype::f8_e5m2>(bytes, valid, values);
-        default: return;
+        default:
+            AMALGAM_UNROLL
+            for (int i = 0; i < N; ++i) values[i] = T(0);
     }
 }
 

@@ -31,7 +31,7 @@ __device__ double sum_of_row(int64_t row_first, int64_t count, double* lanes, co
 
 template <class T>
 __device__ double element(const Operand& operand, int64_t at) {
-    T value[1];
+    T value[1] = {};
     load_pack<1>(operand, at, 1, value);
     return static_cast<double>(value[0]);
 }

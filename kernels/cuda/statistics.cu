@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(block_threads, 1)
         if (skip < 0) skip += columns;
         double aa = 0, ab = 0, bb = 0;
         for (int64_t at = begin + skip; at < end; at += columns) {
-            T start[1] = {}, a[1], b[1];
+            T start[1] = {}, a[1] = {}, b[1] = {};
             if (arguments.base.data) load_pack<1>(arguments.base, at, 1, start);
             load_pack<1>(arguments.inputs[0], at, 1, a);
             load_pack<1>(arguments.inputs[1], at, 1, b);

@@ -72,6 +72,14 @@ cudaError_t queue_launch(const cudaLaunchConfig_t& config, size_t parameter_byte
 /// Ends the program if one of the 8-byte words of a kernel's parameter is an address of this process that no GPU reaches, or
 /// lies on another device than `stream`.
 void check_parameter(const void* parameter, size_t bytes, cudaStream_t stream);
+/// The same without what lies between the members, which may hold anything.
+template <class T>
+void check_value(T value, cudaStream_t stream) {
+#if defined(__GNUC__) && !defined(__clang__)
+    __builtin_clear_padding(&value);
+#endif
+    check_parameter(&value, sizeof(value), stream);
+}
 
 /// The calling thread's block has one shared array for each `declaration`, poisoned when the block begins.
 void* shared_memory(const void* declaration, size_t bytes);
@@ -161,6 +169,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                   "kernel parameters travel as bytes");
     static_assert((!std::is_reference_v<Parameters> && ...), "a kernel takes its parameters by value");
     const auto bound = [kernel, ... values = Parameters(std::forward<Arguments>(arguments))]() { kernel(values...); };
-    (amalgam::emulation::check_parameter(&arguments, sizeof(arguments), config->stream), ...);
+    (amalgam::emulation::check_value(arguments, config->stream), ...);
     return amalgam::emulation::queue_launch(*config, (sizeof(Parameters) + ... + size_t{0}), bound);
 }
