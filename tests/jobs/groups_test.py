@@ -7,6 +7,8 @@ import os
 import shutil
 import sys
 
+import numpy as np
+
 from merging import Merging, files_hash, read_report, tensor_hashes, write_model
 from variants import VARIANTS, facts_of, make_models
 
@@ -29,10 +31,10 @@ def merged(recipe, out, folder, ranks, *arguments):
     return facts
 
 
-def compare(name, recipe, folder, grids, first):
+def compare(name, recipe, folder, grids, first, all_settings=SETTINGS):
     want = merged(recipe, "alone", folder, 0, "--device", "cpu")
     for place, (ranks, groups) in enumerate(grids):
-        settings = SETTINGS[(first + place) % len(SETTINGS)]
+        settings = all_settings[(first + place) % len(all_settings)]
         got = merged(recipe, "out", folder, ranks, "--model-groups", str(groups), *settings, *MORE)
         if not want or not got:
             continue
@@ -57,14 +59,19 @@ for index, (name, method, base, models, each, shared, top) in enumerate(VARIANTS
 # Hundreds of models over four groups.
 COUNT = 40 if test.light else 200
 shapes = {"a.weight": (71, 93), "b.weight": (401, 333), "c.bias": (7,)}
-import numpy as np  # noqa: E402
-
 for model in range(COUNT + 1):
     rng = np.random.Generator(np.random.SFC64([5, model]))
     values = {tensor: rng.integers(-64, 65, shape) / 64.0 for tensor, shape in shapes.items()}
     write_model(test.place("many", f"m{model}"), values, "BF16")
-for method, each in (("ties", "weight = 0.02, density = 0.2"), ("dare_ties", "weight = 0.02, density = 0.3"), ("linear", "weight = 1"), ("model_stock", "")):
+MANY = {
+    "ties": "weight = 0.02, density = 0.2",
+    "dare_ties": "weight = 0.02, density = 0.3",
+    "linear": "weight = 1",
+    "model_stock": "",
+}
+for method, each in MANY.items():
     base = "m0" if method != "linear" else None
     recipe = test.place(test.recipe(f"many-{method}", method, [f"m{i + 1}" for i in range(COUNT)], base, each))
-    compare(f"{COUNT} models, {method}", recipe, "many", [(4, 4)] if test.light else [(4, 4), (8, 4)], 0)
+    compare(f"{COUNT} models, {method}", recipe, "many", [(4, 4)] if test.light else [(4, 4), (8, 4)], 0,
+            [[], ["--memory", "64MiB", "--threads", "2"]])
 test.done()
