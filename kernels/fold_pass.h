@@ -18,6 +18,7 @@ struct FoldCounts {
     int64_t nonfinite_output =
         0;                  ///< results that are not finite, or too large for the output dtype (FP8: see saturated)
     int64_t saturated = 0;  ///< cut to the largest finite FP8 number
+    int64_t unchanged = 0;  ///< equal to the base before they are rounded; of folds of task vectors
 };
 
 struct FoldArguments {
@@ -128,6 +129,12 @@ struct FoldPass {
             for (int i = 0; i < N; ++i) bad += int(magnitude_bits(result[i]) >= overflow);
             if (bad) count_output<N>(result, valid, overflow);
             if (eight_bit) count_saturated<N>(result, valid);
+            if constexpr (Fold::uses_base) {
+                int same = 0;
+                AMALGAM_LANES
+                for (int i = 0; i < N; ++i) same += int(result[i] == start[i]) & int(i < valid);
+                counts.unchanged += same;
+            }
             store_pack<N>(arguments.out, arguments.out_dtype, at, valid, result);
         }
         counts.nonfinite_input = has_nonfinite<N, T>(peak);

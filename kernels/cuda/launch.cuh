@@ -66,6 +66,7 @@ __device__ inline void add_counts(const FoldCounts& counts, DeviceCounts* total)
     add(&total->nonfinite_input, counts.nonfinite_input);
     add(&total->nonfinite_output, counts.nonfinite_output);
     add(&total->saturated, counts.saturated);
+    add(&total->unchanged, counts.unchanged);
 }
 
 AMALGAM_BODY Operand at_element(const Operand& operand, int64_t elements) {

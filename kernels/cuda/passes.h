@@ -20,7 +20,7 @@ struct Queue {
 
 /// FoldCounts of all threads together, which they add to.
 struct DeviceCounts {
-    unsigned long long nonfinite_input = 0, nonfinite_output = 0, saturated = 0;
+    unsigned long long nonfinite_input = 0, nonfinite_output = 0, saturated = 0, unchanged = 0;
 };
 
 /// KeyCounts as threads add to them.

@@ -25,6 +25,7 @@ __global__ void __launch_bounds__(block_threads, 1)
         all.nonfinite_input |= pass.counts.nonfinite_input;
         all.nonfinite_output += pass.counts.nonfinite_output;
         all.saturated += pass.counts.saturated;
+        all.unchanged += pass.counts.unchanged;
     }
     add_counts(all, counts);
 }

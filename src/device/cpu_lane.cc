@@ -28,6 +28,7 @@ void add(FoldCounts& total, const FoldCounts& part) {
     total.nonfinite_input |= part.nonfinite_input;
     total.nonfinite_output += part.nonfinite_output;
     total.saturated += part.saturated;
+    total.unchanged += part.unchanged;
 }
 
 template <class T>

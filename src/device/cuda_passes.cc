@@ -39,7 +39,8 @@ void add_pieces(std::vector<cuda::Piece>& pieces, int64_t flat, int64_t begin, i
 FoldCounts CudaLane::read(const cuda::DeviceCounts* counts) {
     cuda::DeviceCounts seen;
     download(counts, &seen, 1);
-    return {seen.nonfinite_input > 0, int64_t(seen.nonfinite_output), int64_t(seen.saturated)};
+    return {seen.nonfinite_input > 0, int64_t(seen.nonfinite_output), int64_t(seen.saturated),
+            int64_t(seen.unchanged)};
 }
 
 FoldArguments CudaLane::with_lists(const FoldArguments& arguments) {

@@ -12,6 +12,8 @@ void add(MergeTotals& sum, MergeTotals&& part) {
     sum.saturated += part.saturated;
     sum.nonfinite_output += part.nonfinite_output;
     sum.emptied_inputs += part.emptied_inputs;
+    sum.unchanged += part.unchanged;
+    sum.folded += part.folded;
     sum.statistics_seconds += part.statistics_seconds;
     sum.fold_seconds += part.fold_seconds;
     sum.resume_seconds += part.resume_seconds;

@@ -352,8 +352,16 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
         totals_.digests.insert(totals_.digests.end(), digests.begin(), digests.end());
         totals_.saturated += counts.saturated;
         totals_.nonfinite_output += counts.nonfinite_output;
+        count_unchanged(*window.task, counts, window.count);
     }
     if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));
+}
+
+void Merger::count_unchanged(const TensorTask& what, const FoldCounts& counts, int64_t elements) {
+    if (what.kind != TaskKind::merge || !what.base || merge_.method->base == BaseUse::member) return;
+    if (merge_.method->shape != Shape::fold && merge_.method->trim == Trim::none) return;
+    totals_.unchanged += counts.unchanged;
+    totals_.folded += elements;
 }
 
 /// What was read of a file that shrank meanwhile must not be written.

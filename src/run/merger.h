@@ -27,6 +27,7 @@ namespace amalgam {
 struct MergeTotals {
     uint64_t bytes_read = 0, bytes_written = 0, bytes_resumed = 0;
     int64_t saturated = 0, nonfinite_output = 0, emptied_inputs = 0;
+    int64_t unchanged = 0, folded = 0;  ///< elements equal to the base, and all that were compared
     double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
     std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
     std::vector<FinishedBlock> digests;                           ///< of the blocks this rank reports
@@ -85,6 +86,7 @@ class Merger {
     void open_axis();
     bool is_local(const TaskInput& input) const;
     void check_inputs(const TensorTask& task);
+    void count_unchanged(const TensorTask& what, const FoldCounts& counts, int64_t elements);
     std::vector<Part> make_parts(const ShardPlan& plan, int rank) const;
     int64_t statistics_key(int64_t task) const;
     std::vector<const TaskInput*> inputs_read(const TensorTask& task) const;

@@ -258,6 +258,7 @@ void Merger::Links::run_stage(const Item& item, size_t index, size_t stage, Scra
     counted[index] += uint64_t(counts.nonfinite_input || counts.nonfinite_output > 0 || counts.saturated > 0);
     merger.totals_.saturated += counts.saturated;
     merger.totals_.nonfinite_output += counts.nonfinite_output;
+    if (last) merger.count_unchanged(what, counts, window.count);
 }
 
 void Merger::Links::write_item(const Item& item, size_t index, Scratch& scratch) {

@@ -65,7 +65,8 @@ std::string settings_text(const MethodInfo& method, Scope scope, const Values& v
 std::string pack_totals(const MergeTotals& totals) {
     std::string bytes;
     for (uint64_t value : {totals.bytes_read, totals.bytes_written, totals.bytes_resumed, uint64_t(totals.saturated),
-                           uint64_t(totals.nonfinite_output), uint64_t(totals.emptied_inputs)})
+                           uint64_t(totals.nonfinite_output), uint64_t(totals.emptied_inputs),
+                           uint64_t(totals.unchanged), uint64_t(totals.folded)})
         put(bytes, value);
     put(bytes, uint64_t(totals.nonfinite_inputs.size()));
     for (const auto& [place, count] : totals.nonfinite_inputs) {
@@ -86,6 +87,8 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
     sum.saturated += int64_t(take<uint64_t>(bytes, at));
     sum.nonfinite_output += int64_t(take<uint64_t>(bytes, at));
     sum.emptied_inputs += int64_t(take<uint64_t>(bytes, at));
+    sum.unchanged += int64_t(take<uint64_t>(bytes, at));
+    sum.folded += int64_t(take<uint64_t>(bytes, at));
     for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) {
         int64_t task = take<int64_t>(bytes, at), model = take<int64_t>(bytes, at);
         sum.nonfinite_inputs[{task, int(model)}] += take<int64_t>(bytes, at);
@@ -124,6 +127,11 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLa
         double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.slowest_statistics + facts.slowest_fold);
     json["saturated_elements"] = totals.saturated;
     json["emptied_task_vectors"] = totals.emptied_inputs;
+    // Of the blocks that this start computed: those of former starts are not looked at again.
+    if (totals.folded > 0)
+        json["sparsity"] = {{"elements", totals.folded},
+                            {"unchanged_elements", totals.unchanged},
+                            {"unchanged_share", double(totals.unchanged) / double(totals.folded)}};
     json["nonfinite"]["output_elements"] = totals.nonfinite_output;
     json["nonfinite"]["inputs"] = nlohmann::ordered_json::array();
     for (const auto& [place, count] : totals.nonfinite_inputs)

@@ -100,6 +100,7 @@ inline void add_counts(FoldCounts& total, const FoldCounts& part) {
     total.nonfinite_input |= part.nonfinite_input;
     total.nonfinite_output += part.nonfinite_output;
     total.saturated += part.saturated;
+    total.unchanged += part.unchanged;
 }
 
 }  // namespace amalgam
