@@ -90,7 +90,6 @@ struct Fiber {
     Context context;
     unsigned char* memory = nullptr;  ///< a page that faults, then the stack
     bool finished = false;
-    unsigned int thread = 0;
     uint3 index{};
     void* fake_stack = nullptr;
     void* sanitizer = nullptr;
@@ -127,7 +126,7 @@ struct Scheduler {
     size_t own_stack_bytes = 0;
     void* own_sanitizer = nullptr;
     Fiber* current = nullptr;
-    const std::function<void(unsigned int)>* body = nullptr;
+    const std::function<void()>* body = nullptr;
     bool may_synchronise = false;
     char begin_mark = 0, barrier_mark = 0, end_mark = 0;
 
@@ -192,7 +191,7 @@ void Scheduler::entry() {
 #endif
     for (;;) {
         observe(&self.begin_mark);
-        (*self.body)(self.current->thread);
+        (*self.body)();
         publish(&self.end_mark);
         self.current->finished = true;
         self.leave_fiber();
@@ -201,7 +200,7 @@ void Scheduler::entry() {
 
 }  // namespace
 
-void run_fibers(const std::vector<unsigned int>& order, const std::function<void(unsigned int)>& thread,
+void run_fibers(const std::vector<unsigned int>& order, const std::function<void()>& thread,
                 bool may_synchronise) {
     Scheduler& self = scheduler();
     if (self.current) die("a kernel launches kernels");
@@ -213,7 +212,6 @@ void run_fibers(const std::vector<unsigned int>& order, const std::function<void
         made.context.prepare(made.stack(), stack_bytes, &Scheduler::entry);
     }
     for (unsigned int number : order) {
-        self.fibers[number]->thread = number;
         self.fibers[number]->finished = false;
         self.fibers[number]->index = {number % blockDim.x, number / blockDim.x % blockDim.y,
                                       number / blockDim.x / blockDim.y};

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -15,6 +16,9 @@
 #define ASAN_POISON_MEMORY_REGION(memory, bytes) (void(memory), void(bytes))
 #define ASAN_UNPOISON_MEMORY_REGION(memory, bytes) (void(memory), void(bytes))
 #endif
+
+// Fibers of one thread of the operating system enter these one after the other, which the sanitizer is not to know.
+#define UNSEEN_BY_TSAN __attribute__((no_sanitize("thread")))
 
 namespace amalgam::emulation {
 namespace {
@@ -31,39 +35,44 @@ struct SharedMemory {
     static constexpr size_t gap = 32;
     static constexpr size_t room = shared_most * 2;  // with gaps
 
-    std::unique_ptr<unsigned char[]> memory = std::make_unique<unsigned char[]>(room + 16);
-    std::vector<Array> arrays;
+    static constexpr int arrays_most = 64;
+
+    unsigned char* memory = static_cast<unsigned char*>(std::aligned_alloc(16, room));
+    Array arrays[arrays_most] = {};
+    int count = 0;
     size_t declared = 0, next = 0;
     bool open = false;
 
-    ~SharedMemory() { ASAN_UNPOISON_MEMORY_REGION(memory.get(), room + 16); }
-    unsigned char* aligned() const {
-        const auto address = reinterpret_cast<uintptr_t>(memory.get());
-        return memory.get() + (16 - address % 16) % 16;
+    SharedMemory() = default;
+    SharedMemory(const SharedMemory&) = delete;
+    SharedMemory& operator=(const SharedMemory&) = delete;
+    ~SharedMemory() {
+        ASAN_UNPOISON_MEMORY_REGION(memory, room);
+        std::free(memory);
     }
     void begin_block(size_t bytes_before) {
-        ASAN_UNPOISON_MEMORY_REGION(aligned(), room);
-        std::memset(aligned(), 0xff, std::min(room, bytes_before));
-        ASAN_POISON_MEMORY_REGION(aligned(), room);
-        arrays.clear();
+        ASAN_UNPOISON_MEMORY_REGION(memory, room);
+        std::memset(memory, 0xff, std::min(room, bytes_before));
+        ASAN_POISON_MEMORY_REGION(memory, room);
+        count = 0;
         declared = next = 0;
         open = true;
     }
-    void* array(const void* declaration, size_t bytes) {
-        for (const Array& known : arrays)
-            if (known.declaration == declaration) return known.memory;
+    UNSEEN_BY_TSAN void* array(const void* declaration, size_t bytes) {
+        for (int i = 0; i < count; ++i)
+            if (arrays[i].declaration == declaration) return arrays[i].memory;
         declared += bytes;
         if (declared > shared_most) die("%zu bytes of static shared memory, at most %zu", declared, shared_most);
-        unsigned char* result = aligned() + next;
+        unsigned char* result = memory + next;
         next += (bytes + 15) / 16 * 16 + gap;
-        if (next > room) die("too many shared arrays");
+        if (next > room || count == arrays_most) die("too many shared arrays");
         ASAN_UNPOISON_MEMORY_REGION(result, bytes);
-        arrays.push_back({declaration, result});
+        arrays[count++] = {declaration, result};
         return result;
     }
 };
 
-SharedMemory& block_memory() {
+UNSEEN_BY_TSAN SharedMemory& block_memory() {
     thread_local SharedMemory memory;
     return memory;
 }
@@ -136,7 +145,7 @@ void check_parameter(const void* parameter, size_t bytes, cudaStream_t stream_ha
     }
 }
 
-void* shared_memory(const void* declaration, size_t bytes) {
+UNSEEN_BY_TSAN void* shared_memory(const void* declaration, size_t bytes) {
     SharedMemory& memory = block_memory();
     if (!memory.open) die("shared memory in a launch that does not say that it synchronises");
     return memory.array(declaration, bytes);
@@ -179,13 +188,7 @@ void run_launch(const Launch& launch) {
         blockIdx = place(block, launch.grid);
         if (launch.synchronises) memory.begin_block(poisoned);
         if (launch.synchronises || settings().fibers) {
-            run_fibers(
-                thread_order,
-                [&](unsigned int thread) {
-                    threadIdx = place(thread, launch.block);
-                    launch.thread();
-                },
-                launch.synchronises);
+            run_fibers(thread_order, launch.thread, launch.synchronises);
         } else {
             for (const unsigned int thread : thread_order) {
                 threadIdx = place(thread, launch.block);

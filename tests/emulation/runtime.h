@@ -112,8 +112,7 @@ struct Launch {
     std::function<void()> thread;
 };
 void run_launch(const Launch& launch);
-/// Runs thread(0) ... thread(count - 1) in the order of `order`, together from barrier to barrier.
-void run_fibers(const std::vector<unsigned int>& order, const std::function<void(unsigned int)>& thread,
-                bool may_synchronise);
+/// Runs a block of threads in the order of `order`, together from barrier to barrier.
+void run_fibers(const std::vector<unsigned int>& order, const std::function<void()>& thread, bool may_synchronise);
 
 }  // namespace amalgam::emulation

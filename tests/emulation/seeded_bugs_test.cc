@@ -284,9 +284,10 @@ std::string outcome(const Seeded& seeded, bool bug) {
         close(ends[0]);
         close(ends[1]);
         settings().leaks = Leaks::ignore;
+        const bool failed_before = testing::Test::HasFailure();
         const bool right = seeded.use(bug);
         std::fflush(nullptr);
-        _exit(testing::Test::HasFailure() ? 3 : right ? 0 : 2);
+        _exit(testing::Test::HasFailure() != failed_before ? 3 : right ? 0 : 2);
     }
     close(ends[1]);
     std::string text;
