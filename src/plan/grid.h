@@ -15,4 +15,8 @@ struct Grid {
     constexpr int shard_of(int rank) const { return row_of(rank) * groups + group_of(rank); }
 };
 
+/// `wanted`: --model-groups, 0 if it is not given; `declared`: Recipe::groups(). As many as the recipe names, else 1, unless told.
+/// Throws Error if they do not divide the ranks, naming the numbers that do.
+int choose_model_groups(int wanted, int declared, int ranks);
+
 }  // namespace amalgam

@@ -16,12 +16,16 @@
 #include "src/checkpoint/output_config.h"
 #include "src/checkpoint/output_folder.h"
 #include "src/comm/nccl.h"
+#include "src/comm/together.h"
+#include "src/plan/grid.h"
 #include "src/plan/plan.h"
 #include "src/recipe/recipe.h"
 #include "src/recipe/resolve.h"
+#include "src/run/cluster_files.h"
 #include "src/run/fingerprint.h"
 #include "src/run/merge_grid.h"
 #include "src/run/merger.h"
+#include "src/run/model_disks.h"
 #include "src/run/output_files.h"
 #include "src/run/output_state.h"
 #include "src/run/progress.h"
@@ -39,23 +43,11 @@ constexpr const char* writer_version = "1";
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Runs `body` on this rank and then has all ranks go on or all throw. Collective.
-template <class Body>
-void together(Communicator& world, const Body& body) {
-    std::string error;
-    try {
-        body();
-    } catch (const std::exception& caught) {
-        error = caught.what();
-        if (error.empty()) error = "failed without a message";
-    }
-    world.agree(error);
-}
-
 struct Job {
     Recipe recipe;
     Merge merge;
     OutputLayout layout;
+    Grid grid;
 };
 
 Job read_job(Files& files, const MergeOptions& options) {
@@ -71,20 +63,29 @@ Job read_job(Files& files, const MergeOptions& options) {
 /// Rank 0 reads recipe, headers and configs; the others are given what it read, and need no file system for it.
 Job open_job(Communicator& world, const MergeOptions& options) {
     Job job;
-    std::string recording;
+    const std::unique_ptr<Files> disk = disk_files();
+    std::string groups, recording;
     together(world, [&] {
         if (world.rank() != 0) return;
-        std::unique_ptr<Files> disk = disk_files();
-        RecordingFiles files(*disk);
-        job = read_job(files, options);
-        if (world.size() > 1) recording = files.recording();
+        const Recipe recipe = read_recipe(*disk, options.recipe, {options.set, options.allow_unknown});
+        groups = std::to_string(choose_model_groups(options.model_groups, recipe.groups(), world.size()));
     });
+    world.broadcast(groups, 0);
+    const Grid grid{world.size(), std::stoi(groups)};
+    together(world, [&] {
+        with_cluster_files(world, grid, *disk, [&](Files& cluster) {
+            RecordingFiles files(cluster);
+            job = read_job(files, options);
+            if (world.size() > 1) recording = files.recording();
+        });
+    });
+    job.grid = grid;
     if (world.size() == 1) return job;
     world.broadcast(recording, 0);
     together(world, [&] {
-        if (world.rank() == 0) return;
-        std::unique_ptr<Files> files = replay_files(recording);
-        job = read_job(*files, options);
+        if (world.rank() != 0) job = read_job(*replay_files(recording), options);
+        job.grid = grid;
+        if (grid.groups > 1) check_disks(*disk, job.merge, grid, world);
     });
     return job;
 }
@@ -94,7 +95,7 @@ void add_field_text(std::string& text, const FieldValues& values) {
 }
 
 /// Everything that decides the output's bytes.
-std::string key_of(const Job& job) {
+std::string key_of(const Job& job, const std::vector<std::string>& fingerprints) {
     std::vector<std::string> parts = {writer_version, std::string(job.merge.method->name),
                                       job.merge.compat == Compat::paper ? "paper" : "mergekit",
                                       std::to_string(job.merge.seed)};
@@ -110,10 +111,10 @@ std::string key_of(const Job& job) {
     }
     parts.push_back(std::move(tasks));
     for (const OutputLayout::File& file : job.layout.files) parts.push_back(file.name + file.header);
+    auto file = fingerprints.begin();
     for (const MergeModel& model : job.merge.models) {
         parts.push_back(model.checkpoint.config);
-        for (const CheckpointFile& file : model.checkpoint.files)
-            parts.push_back(fingerprint(file.path, file.header_hash).text());
+        for (size_t i = 0; i < model.checkpoint.files.size(); ++i) parts.push_back(*file++);
     }
     return job_key(parts);
 }
@@ -142,22 +143,6 @@ void write_texts(const std::string& folder, const Job& job, const MergeOptions& 
 std::unique_ptr<Device> choose_device(DeviceKind kind, int node_rank, int node_size) {
     if (kind == DeviceKind::automatic) kind = cuda_device_count() > 0 ? DeviceKind::cuda : DeviceKind::cpu;
     return kind == DeviceKind::cuda ? make_cuda_device(node_rank, node_size) : make_cpu_device();
-}
-
-/// Groups on the model axis: as many as the recipe's models name, unless told. Throws Error if they do not divide the ranks.
-int choose_groups(int wanted, const Merge& merge, int ranks) {
-    int declared = 0;
-    for (const MergeModel& model : merge.models) declared = std::max(declared, model.group + 1);
-    const int groups = wanted > 0 ? wanted : std::max(declared, 1);
-    check(declared == 0 || groups == declared || groups == 1,
-          "--model-groups {}: the models of the recipe lie in {} groups; leave the option out, or give {}", groups,
-          declared, declared);
-    std::string possible;
-    for (int divisor = 1; divisor <= ranks; ++divisor)
-        if (ranks % divisor == 0) possible += (possible.empty() ? "" : ", ") + std::to_string(divisor);
-    check(ranks % groups == 0, "{} groups of models on {} ranks: the groups must divide the ranks; possible are {}",
-          groups, ranks, possible);
-    return groups;
 }
 
 /// Memory and threads that are nobody else's on this node.
@@ -216,10 +201,11 @@ void run_merge(Communicator& world, const MergeOptions& options) {
 
     std::unique_ptr<OutputFolder> folder;
     std::string building;
+    const std::vector<std::string> fingerprints = file_fingerprints(world, job.merge, job.grid);
     together(world, [&] {
         if (!first) return;
         check_report(options.report);
-        folder = OutputFolder::open(options.out, key_of(job), input_paths(job.merge), options.force);
+        folder = OutputFolder::open(options.out, key_of(job, fingerprints), input_paths(job.merge), options.force);
         if (folder->state() == OutputState::finished) return;
         building = folder->building();
         OutputFiles::create(building, job.layout);
@@ -244,7 +230,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
         inputs = std::make_unique<InputFiles>(job.merge, options.read);
     });
     together(world, [&] { journal = std::make_unique<Journal>(building, world.rank()); });
-    const int groups = choose_groups(options.model_groups, job.merge, world.size());
+    const int groups = job.grid.groups;
     RunFacts facts;
     facts.model_groups = groups;
     facts.version = AMALGAM_VERSION;
