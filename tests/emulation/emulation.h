@@ -13,6 +13,12 @@
 
 namespace amalgam::emulation {
 
+// After a plain fork the thread sanitizer knows nothing about fibers that were made before.
+inline const bool death_tests_start_anew = [] {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe";
+    return true;
+}();
+
 inline cudaStream_t make_stream() {
     cudaStream_t stream = nullptr;
     EXPECT_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

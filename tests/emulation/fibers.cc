@@ -128,7 +128,9 @@ struct Scheduler {
     Fiber* current = nullptr;
     const std::function<void()>* body = nullptr;
     bool may_synchronise = false;
-    char begin_mark = 0, barrier_mark = 0, end_mark = 0;
+    unsigned int round = 0;
+    /// Two barriers in turns: some leave one only after others have come to the next.
+    char begin_mark = 0, barrier_marks[2] = {}, end_mark = 0;
 
     void enter(Fiber& fiber);
     void leave_fiber();
@@ -217,7 +219,7 @@ void run_fibers(const std::vector<unsigned int>& order, const std::function<void
                                       number / blockDim.x / blockDim.y};
     }
     publish(&self.begin_mark);
-    for (;;) {
+    for (;; ++self.round) {
         size_t finished = 0;
         unsigned int left = 0;
         for (unsigned int number : order) {
@@ -242,7 +244,8 @@ void __syncthreads() {
     using namespace amalgam::emulation;
     Scheduler& self = scheduler();
     if (!self.current || !self.may_synchronise) die("__syncthreads in a launch that does not say that it synchronises");
-    publish(&self.barrier_mark);
+    char* mark = &self.barrier_marks[self.round % 2];
+    publish(mark);
     self.leave_fiber();
-    observe(&self.barrier_mark);
+    observe(mark);
 }

@@ -262,7 +262,12 @@ void start_mpi() {
     const __lsan::ScopedDisabler none;
 #endif
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided);
-    std::atexit(+[] { MPI_Finalize(); });
+    std::atexit(+[] {
+#if defined(__SANITIZE_ADDRESS__)
+        const __lsan::ScopedDisabler none_at_end;
+#endif
+        MPI_Finalize();
+    });
 }
 
 int mpi_rank() {
