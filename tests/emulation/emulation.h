@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -13,11 +14,13 @@
 
 namespace amalgam::emulation {
 
-// After a plain fork the thread sanitizer knows nothing about fibers that were made before.
-inline const bool death_tests_start_anew = [] {
-    testing::GTEST_FLAG(death_test_style) = "threadsafe";
-    return true;
-}();
+/// After a plain fork the thread sanitizer knows nothing about fibers that were made before.
+class DeathTestsStartAnew : public testing::Environment {
+  public:
+    void SetUp() override { testing::GTEST_FLAG(death_test_style) = "threadsafe"; }
+};
+inline const testing::Environment* const death_tests_start_anew =
+    testing::AddGlobalTestEnvironment(std::make_unique<DeathTestsStartAnew>().release());
 
 inline cudaStream_t make_stream() {
     cudaStream_t stream = nullptr;
