@@ -37,8 +37,8 @@ TEST(Cublas, MultipliesInItsStream) {
     // C = 2 A B - C, with A given as its transpose.
     const DeviceArray<float> turned({1, 2, 3, 4, 5, 6}, here.stream);
     const float two = 2, minus = -1;
-    ASSERT_EQ(cublasSgemm(here.handle, CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &two, turned.data(), k, right.data(), k, &minus,
-                          result.data(), m),
+    ASSERT_EQ(cublasSgemm(here.handle, CUBLAS_OP_T, CUBLAS_OP_N, m, n, k, &two, turned.data(), k, right.data(), k,
+                          &minus, result.data(), m),
               CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(result.read(here.stream), product);
     EXPECT_EQ(cublasSgemm(here.handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, left.data(), 1, right.data(), k, &zero,
@@ -72,12 +72,13 @@ TEST(Cublas, TakesBfloat16) {
     const DeviceArray<uint16_t> left(narrow(a), here.stream), right(narrow(b), here.stream), short_result(4);
     const DeviceArray<float> result(4);
     const float one = 1, zero = 0;
-    ASSERT_EQ(cublasGemmEx(here.handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, left.data(), CUDA_R_16BF, m, right.data(),
-                           CUDA_R_16BF, k, &zero, result.data(), CUDA_R_32F, m, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-              CUBLAS_STATUS_SUCCESS);
+    ASSERT_EQ(
+        cublasGemmEx(here.handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, left.data(), CUDA_R_16BF, m, right.data(),
+                     CUDA_R_16BF, k, &zero, result.data(), CUDA_R_32F, m, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(result.read(here.stream), product);
-    ASSERT_EQ(cublasGemmEx(here.handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, left.data(), CUDA_R_16BF, m, right.data(),
-                           CUDA_R_16BF, k, &zero, short_result.data(), CUDA_R_16BF, m, CUBLAS_COMPUTE_32F,
+    ASSERT_EQ(cublasGemmEx(here.handle, CUBLAS_OP_N, CUBLAS_OP_N, m, n, k, &one, left.data(), CUDA_R_16BF, m,
+                           right.data(), CUDA_R_16BF, k, &zero, short_result.data(), CUDA_R_16BF, m, CUBLAS_COMPUTE_32F,
                            CUBLAS_GEMM_DEFAULT),
               CUBLAS_STATUS_SUCCESS);
     EXPECT_EQ(short_result.read(here.stream), narrow(product));

@@ -19,18 +19,25 @@ std::string variable(const char* name) {
 
 Settings read_settings() {
     Settings result;
-    if (const auto text = variable("AMALGAM_EMULATION_DEVICES"); !text.empty()) result.devices = std::atoi(text.c_str());
+    if (const auto text = variable("AMALGAM_EMULATION_DEVICES"); !text.empty())
+        result.devices = std::atoi(text.c_str());
     if (const auto text = variable("AMALGAM_EMULATION_MEMORY"); !text.empty())
         result.memory = std::strtoull(text.c_str(), nullptr, 10);
     const auto order = variable("AMALGAM_EMULATION_ORDER");
-    if (order == "reverse") result.order = Order::reverse;
-    else if (order == "random") result.order = Order::random;
-    else if (!order.empty() && order != "forward") die("AMALGAM_EMULATION_ORDER=%s: forward, reverse or random", order.c_str());
+    if (order == "reverse")
+        result.order = Order::reverse;
+    else if (order == "random")
+        result.order = Order::random;
+    else if (!order.empty() && order != "forward")
+        die("AMALGAM_EMULATION_ORDER=%s: forward, reverse or random", order.c_str());
     result.fibers = variable("AMALGAM_EMULATION_FIBERS") == "1";
     const auto leaks = variable("AMALGAM_EMULATION_LEAKS");
-    if (leaks == "fail") result.leaks = Leaks::fail;
-    else if (leaks == "ignore") result.leaks = Leaks::ignore;
-    else if (!leaks.empty() && leaks != "report") die("AMALGAM_EMULATION_LEAKS=%s: report, fail or ignore", leaks.c_str());
+    if (leaks == "fail")
+        result.leaks = Leaks::fail;
+    else if (leaks == "ignore")
+        result.leaks = Leaks::ignore;
+    else if (!leaks.empty() && leaks != "report")
+        die("AMALGAM_EMULATION_LEAKS=%s: report, fail or ignore", leaks.c_str());
     return result;
 }
 
@@ -48,7 +55,8 @@ struct Failures {
             const size_t comma = std::min(text.find(',', at), text.size());
             const std::string item = text.substr(at, comma - at);
             const size_t colon = item.find(':');
-            const uint64_t number = colon == std::string::npos ? 0 : std::strtoull(item.c_str() + colon + 1, nullptr, 10);
+            const uint64_t number =
+                colon == std::string::npos ? 0 : std::strtoull(item.c_str() + colon + 1, nullptr, 10);
             if (number == 0) die("AMALGAM_EMULATION_FAIL=%s: expected call:n,...", text.c_str());
             left.emplace(item.substr(0, colon), number);
             at = comma + 1;
@@ -84,9 +92,9 @@ void report_leaks() {
 
 /// Registered before main(), so that it runs after the destructors of whatever holds device memory.
 const bool registered = std::atexit(+[] {
-    stop_hurrying();
-    report_leaks();
-}) == 0;
+                            stop_hurrying();
+                            report_leaks();
+                        }) == 0;
 
 }  // namespace
 
@@ -117,7 +125,8 @@ std::string leaks() {
     for (const auto& [begin, allocation] : state.allocations)
         text += "  " + std::to_string(allocation.bytes) +
                 (allocation.home == Home::device ? " bytes of device " + std::to_string(allocation.device)
-                                                 : std::string(" bytes of pinned memory")) + "\n";
+                                                 : std::string(" bytes of pinned memory")) +
+                "\n";
     if (!state.streams.empty()) text += "  " + std::to_string(state.streams.size()) + " streams\n";
     if (!state.events.empty()) text += "  " + std::to_string(state.events.size()) + " events\n";
     for (const auto& [handle, name] : state.others) text += "  " + name + "\n";

@@ -202,8 +202,7 @@ void Scheduler::entry() {
 
 }  // namespace
 
-void run_fibers(const std::vector<unsigned int>& order, const std::function<void()>& thread,
-                bool may_synchronise) {
+void run_fibers(const std::vector<unsigned int>& order, const std::function<void()>& thread, bool may_synchronise) {
     Scheduler& self = scheduler();
     if (self.current) die("a kernel launches kernels");
     self.body = &thread;
@@ -232,8 +231,8 @@ void run_fibers(const std::vector<unsigned int>& order, const std::function<void
         }
         if (finished == order.size()) break;
         if (finished != 0)
-            die("%zu threads of the block, thread %u among them, left the kernel, and %zu wait in __syncthreads", finished,
-                left, order.size() - finished);
+            die("%zu threads of the block, thread %u among them, left the kernel, and %zu wait in __syncthreads",
+                finished, left, order.size() - finished);
     }
     observe(&self.end_mark);
 }

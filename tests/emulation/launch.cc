@@ -102,8 +102,8 @@ bool mapped(uintptr_t address) {
 cudaError_t check_limits(const cudaLaunchConfig_t& config, size_t parameter_bytes) {
     const dim3 &grid = config.gridDim, &block = config.blockDim;
     const auto wrong = [&](const char* what) {
-        complain("launch of grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of dynamic shared memory: %s", grid.x, grid.y,
-                 grid.z, block.x, block.y, block.z, config.dynamicSmemBytes, what);
+        complain("launch of grid (%u, %u, %u), block (%u, %u, %u), %zu bytes of dynamic shared memory: %s", grid.x,
+                 grid.y, grid.z, block.x, block.y, block.z, config.dynamicSmemBytes, what);
         return cudaErrorInvalidConfiguration;
     };
     if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0)
@@ -111,7 +111,8 @@ cudaError_t check_limits(const cudaLaunchConfig_t& config, size_t parameter_byte
     if (block.x > threads_most || block.y > threads_most || block.z > 64 ||
         uint64_t{block.x} * block.y * block.z > threads_most)
         return wrong("a block has at most 1024 threads, 64 deep");
-    if (grid.x > 2147483647U || grid.y > 65535 || grid.z > 65535) return wrong("a grid is at most 2^31 - 1 x 65535 x 65535");
+    if (grid.x > 2147483647U || grid.y > 65535 || grid.z > 65535)
+        return wrong("a grid is at most 2^31 - 1 x 65535 x 65535");
     if (config.dynamicSmemBytes != 0) return wrong("the stand-in has no dynamic shared memory");
     if (parameter_bytes > parameters_most) {
         complain("launch with %zu bytes of parameters, at most %zu", parameter_bytes, parameters_most);

@@ -50,7 +50,8 @@ Allocation allocate(size_t bytes, Home home, int device) {
 
 void check_freed(const Allocation& freed) {
     if (!all(freed.raw + guard, freed.bytes, poison))
-        die("memory of %zu bytes at %p was written after it was freed", freed.bytes, static_cast<void*>(freed.raw + guard));
+        die("memory of %zu bytes at %p was written after it was freed", freed.bytes,
+            static_cast<void*>(freed.raw + guard));
 }
 
 /// Of the oldest in quarantine; Runtime::mutex is held.

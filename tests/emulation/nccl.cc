@@ -65,8 +65,9 @@ ncclResult_t issue(const Comm& comm, const Stream& stream, std::vector<Transfer>
         put_into_stream(comm, stream, transfers);
         return ncclSuccess;
     }
-    comm->to_queue.emplace_back(
-        [comm = comm.get(), stream, transfers = std::move(transfers)] { put_into_stream(find(comm), stream, transfers); });
+    comm->to_queue.emplace_back([comm = comm.get(), stream, transfers = std::move(transfers)] {
+        put_into_stream(find(comm), stream, transfers);
+    });
     comm->in_progress = true;
     comm->polls_left = 1;
     return ncclInProgress;
@@ -126,7 +127,8 @@ ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handl
     if (const ncclResult_t result = check_usable(comm, name)) return failed(result);
     const Stream stream = find_stream(stream_handle);
     if (!stream || stream->device != comm->device)
-        return failed(refuse(comm, ncclInvalidArgument, std::string(name) + ": no stream of the communicator's device"));
+        return failed(
+            refuse(comm, ncclInvalidArgument, std::string(name) + ": no stream of the communicator's device"));
     if (transfer.peer < 0 || transfer.peer >= comm->ranks || type_bytes(transfer.type) == 0)
         return failed(refuse(comm, ncclInvalidArgument, std::string(name) + ": no such rank or type"));
     const auto [reads, writes] = extents(*comm, transfer);
@@ -135,7 +137,8 @@ ncclResult_t call(const char* name, ncclComm_t handle, cudaStream_t stream_handl
     if (const ncclResult_t result = check_buffer(comm, transfer.to, writes, name)) return failed(result);
     if (group.depth == 0) return issue(comm, stream, {transfer});
     if (group.comm && (group.comm != comm || group.stream != stream))
-        return failed(refuse(comm, ncclInvalidUsage, "a group of several communicators or streams is not in the stand-in"));
+        return failed(
+            refuse(comm, ncclInvalidUsage, "a group of several communicators or streams is not in the stand-in"));
     group.comm = comm;
     group.stream = stream;
     group.transfers.push_back(transfer);
@@ -146,8 +149,9 @@ ncclResult_t after_connect(const Comm& comm) {
     for (size_t rank = 0; rank < comm->devices.size(); ++rank)
         for (size_t other = 0; other < rank; ++other)
             if (comm->devices[rank] == comm->devices[other])
-                return refuse(comm, ncclInvalidUsage,
-                              "Duplicate GPU detected: ranks " + std::to_string(other) + " and " + std::to_string(rank));
+                return refuse(
+                    comm, ncclInvalidUsage,
+                    "Duplicate GPU detected: ranks " + std::to_string(other) + " and " + std::to_string(rank));
     return ncclSuccess;
 }
 
@@ -222,16 +226,19 @@ ncclResult_t ncclCommInitRank(ncclComm_t* handle, int ranks, ncclUniqueId id, in
     return ncclCommInitRankConfig(handle, ranks, id, rank, nullptr);
 }
 
-ncclResult_t ncclCommInitRankConfig(ncclComm_t* handle, int ranks, ncclUniqueId unique, int rank, ncclConfig_t* config) {
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* handle, int ranks, ncclUniqueId unique, int rank,
+                                    ncclConfig_t* config) {
     *handle = nullptr;
     Id id{};
     std::memcpy(&id, unique.internal, sizeof id);
     if (must_fail("ncclCommInitRankConfig")) return refuse(nullptr, ncclSystemError, "a failure that was asked for");
-    if (mpi() == MPI_COMM_NULL || std::memcmp(id.magic, magic, sizeof magic) != 0 || ranks < 1 || rank < 0 || rank >= ranks)
+    if (mpi() == MPI_COMM_NULL || std::memcmp(id.magic, magic, sizeof magic) != 0 || ranks < 1 || rank < 0 ||
+        rank >= ranks)
         return refuse(nullptr, ncclInvalidArgument, "ncclCommInitRank: no unique id, or no such rank");
     if (config && (config->size != sizeof(ncclConfig_t) || config->magic != 0xcafebeef))
         return refuse(nullptr, ncclInvalidArgument, "ncclCommInitRank: the config was not initialised");
-    if (group.depth > 0) return refuse(nullptr, ncclInvalidUsage, "ncclCommInitRank within a group is not in the stand-in");
+    if (group.depth > 0)
+        return refuse(nullptr, ncclInvalidUsage, "ncclCommInitRank within a group is not in the stand-in");
     const auto& devices = visible_devices();
     if (devices.empty()) return refuse(nullptr, ncclUnhandledCudaError, "no device");
     auto comm = std::make_shared<ncclComm>();
@@ -247,7 +254,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* handle, int ranks, ncclUniqueId 
     }
     {
         const std::lock_guard lock(runtime().mutex);
-        runtime().others.emplace(comm.get(), "NCCL communicator, rank " + std::to_string(rank) + " of " + std::to_string(ranks));
+        runtime().others.emplace(comm.get(),
+                                 "NCCL communicator, rank " + std::to_string(rank) + " of " + std::to_string(ranks));
     }
     *handle = comm.get();
     if (!comm->blocking) {
@@ -309,7 +317,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle) {
     const Comm comm = find(handle);
     if (!comm) return refuse(nullptr, ncclInvalidArgument, "ncclCommDestroy: no communicator, or no longer");
     if (must_fail("ncclCommDestroy")) return refuse(comm, ncclSystemError, "a failure that was asked for");
-    if (comm->in_progress) return refuse(comm, ncclInvalidUsage, "ncclCommDestroy while an earlier call is in progress");
+    if (comm->in_progress)
+        return refuse(comm, ncclInvalidUsage, "ncclCommDestroy while an earlier call is in progress");
     if (comm->last_stream) advance(comm->last_stream, comm->last_number, true);
     forget(comm);
     return ncclSuccess;
@@ -360,8 +369,8 @@ ncclResult_t ncclGroupEnd() {
     return issue(whole.comm, whole.stream, whole.transfers);
 }
 
-ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
-                           cudaStream_t stream) {
+ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                           ncclComm_t comm, cudaStream_t stream) {
     return call("ncclAllReduce", comm, stream, {Verb::all_reduce, from, to, count, type, op, 0});
 }
 ncclResult_t ncclReduceScatter(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t op,
@@ -380,7 +389,8 @@ ncclResult_t ncclAllGather(const void* from, void* to, size_t count, ncclDataTyp
                            cudaStream_t stream) {
     return call("ncclAllGather", comm, stream, {Verb::all_gather, from, to, count, type, ncclSum, 0});
 }
-ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclSend(const void* from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
     return call("ncclSend", comm, stream, {Verb::send, from, nullptr, count, type, ncclSum, peer});
 }
 ncclResult_t ncclRecv(void* to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {

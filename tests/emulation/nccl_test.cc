@@ -71,8 +71,7 @@ void expect_reductions(ncclDataType_t type) {
                 }
             const DeviceArray<T> from(mine<T>(count * n, rank()), here.stream), all(count * n), part(count);
             EXPECT_NCCL(ncclAllReduce(from.data(), all.data(), count * n, type, operation, here.comm, here.stream));
-            EXPECT_NCCL(
-                ncclReduceScatter(from.data(), part.data(), count, type, operation, here.comm, here.stream));
+            EXPECT_NCCL(ncclReduceScatter(from.data(), part.data(), count, type, operation, here.comm, here.stream));
             EXPECT_NCCL(ncclReduce(from.data(), from.data(), count * n, type, operation, 0, here.comm, here.stream));
             const auto total = all.read(here.stream), share = part.read(here.stream), root = from.read(here.stream);
             for (size_t i = 0; i < expected.size(); i += count == 1000 ? 100 : 1) {
@@ -259,7 +258,8 @@ TEST(Nccl, FailsWhenAsked) {
     const Ranks here;
     const DeviceArray<int> value(std::vector<int>{1}, here.stream);
     set_failures("ncclAllReduce:1");
-    EXPECT_EQ(ncclAllReduce(value.data(), value.data(), 1, ncclInt32, ncclSum, here.comm, here.stream), ncclSystemError);
+    EXPECT_EQ(ncclAllReduce(value.data(), value.data(), 1, ncclInt32, ncclSum, here.comm, here.stream),
+              ncclSystemError);
     EXPECT_STRNE(ncclGetLastError(here.comm), "");
     EXPECT_NCCL(ncclAllReduce(value.data(), value.data(), 1, ncclInt32, ncclSum, here.comm, here.stream));
     EXPECT_EQ(value.read(here.stream)[0], ranks());

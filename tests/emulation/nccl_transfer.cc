@@ -19,8 +19,10 @@ template <class T>
 T combine(T a, T b, ncclRedOp_t operation) {
     switch (operation) {
         case ncclSum:
-            if constexpr (std::is_integral_v<T>) return T(std::make_unsigned_t<T>(a) + std::make_unsigned_t<T>(b));
-            else return a + b;
+            if constexpr (std::is_integral_v<T>)
+                return T(std::make_unsigned_t<T>(a) + std::make_unsigned_t<T>(b));
+            else
+                return a + b;
         case ncclMax: return a < b ? b : a;
         case ncclMin: return b < a ? b : a;
         default: die("NCCL operation %d is not in the stand-in", int(operation));
@@ -328,7 +330,8 @@ bool connect(ncclComm& comm) {
 extern "C" int MPI_Init_thread(int* count, char*** arguments, int, int* provided) {
     const int result = PMPI_Init_thread(count, arguments, MPI_THREAD_MULTIPLE, provided);
     if (result != MPI_SUCCESS) return result;
-    if (*provided != MPI_THREAD_MULTIPLE) amalgam::emulation::die("the MPI library does not take calls from any thread");
+    if (*provided != MPI_THREAD_MULTIPLE)
+        amalgam::emulation::die("the MPI library does not take calls from any thread");
     PMPI_Comm_dup(MPI_COMM_WORLD, &amalgam::emulation::world);
     return PMPI_Comm_set_errhandler(amalgam::emulation::world, MPI_ERRORS_RETURN);
 }

@@ -63,7 +63,7 @@ struct Runtime {
     std::vector<uint64_t> used;                   ///< bytes by physical device
     std::unordered_map<cudaStream_t, Stream> streams;
     std::unordered_map<cudaEvent_t, std::unique_ptr<CUevent_st>> events;
-    std::vector<Stream> default_streams;  ///< by device, made when first used
+    std::vector<Stream> default_streams;        ///< by device, made when first used
     std::map<const void*, std::string> others;  ///< NCCL communicators, cuBLAS handles
     std::atomic<int> sticky{cudaSuccess};
     std::atomic<uint64_t> launches{0}, transfers{0};

@@ -97,8 +97,8 @@ template <HistogramBug kind>
 bool wrong_histogram(bool bug) {
     const DeviceArray<int> values(numbers(), nullptr);
     const DeviceArray<unsigned int> bins(std::vector<unsigned int>(16), nullptr);
-    EXPECT_CUDA(start(true, 1, block_size, nullptr, bug ? histogram<kind> : histogram<HistogramBug::none>, values.data(),
-                      bins.data()));
+    EXPECT_CUDA(start(true, 1, block_size, nullptr, bug ? histogram<kind> : histogram<HistogramBug::none>,
+                      values.data(), bins.data()));
     std::vector<unsigned int> expected(16);
     for (int value : numbers()) ++expected[size_t(value % 16)];
     return bins.read(nullptr) == expected;
@@ -163,7 +163,8 @@ bool misaligned_vector_load(bool bug) {
 
 bool thread_leaves_before_a_barrier(bool bug) {
     const DeviceArray<int> values(numbers(), nullptr), sum(1);
-    EXPECT_CUDA(start(true, 1, block_size, nullptr, bug ? sum_block<true> : sum_block<false>, values.data(), sum.data()));
+    EXPECT_CUDA(
+        start(true, 1, block_size, nullptr, bug ? sum_block<true> : sum_block<false>, values.data(), sum.data()));
     return sum.read(nullptr)[0] == 820;
 }
 

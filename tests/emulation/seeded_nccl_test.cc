@@ -16,7 +16,9 @@ int rank() { return test_communicator().rank(); }
 int ranks() { return test_communicator().size(); }
 
 /// Terms whose float sum depends on the order.
-float term(int of, int element) { return (of % 2 ? -1.0F : 1.0F) * (1e7F + float(of) * 0.37F) / float(element + of + 1); }
+float term(int of, int element) {
+    return (of % 2 ? -1.0F : 1.0F) * (1e7F + float(of) * 0.37F) / float(element + of + 1);
+}
 
 __global__ void add_terms(float* plane, int of) {
     if (threadIdx.x < elements) plane[threadIdx.x] += term(of, int(threadIdx.x));

@@ -137,8 +137,10 @@ Work wait_for(const Stream& other, uint64_t number) {
 bool advance(const Stream& stream, uint64_t number, bool block, uint64_t most) {
     if (stream->finished >= number) return true;
     std::unique_lock running(stream->running, std::defer_lock);
-    if (block) running.lock();
-    else if (!running.try_lock()) return false;
+    if (block)
+        running.lock();
+    else if (!running.try_lock())
+        return false;
     for (uint64_t done = 0; stream->finished < number && done < most; ++done) {
         Work work;
         {
@@ -148,8 +150,10 @@ bool advance(const Stream& stream, uint64_t number, bool block, uint64_t most) {
         }
         for (int tries = 0; !work(block); ++tries) {
             if (!block) return false;
-            if (tries < 20) std::this_thread::yield();
-            else std::this_thread::sleep_for(std::chrono::microseconds(100));
+            if (tries < 20)
+                std::this_thread::yield();
+            else
+                std::this_thread::sleep_for(std::chrono::microseconds(100));
         }
         const std::lock_guard lock(runtime().mutex);
         stream->work.pop_front();

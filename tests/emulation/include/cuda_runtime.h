@@ -108,8 +108,7 @@ struct alignas(sizeof(T) * N) Vector : VectorBase<T, N> {
     using Base = VectorBase<T, N>;
     Vector() = default;
     template <class... Parts>
-        requires(sizeof...(Parts) == N)
-    constexpr Vector(Parts... parts) : Base{static_cast<T>(parts)...} {}
+    requires(sizeof...(Parts) == N) constexpr Vector(Parts... parts) : Base{static_cast<T>(parts)...} {}
     Vector(const Vector& other) : Base(checked(other)) {}
     Vector& operator=(const Vector& other) {
         check_alignment(this, alignof(Vector));
@@ -126,11 +125,11 @@ struct alignas(sizeof(T) * N) Vector : VectorBase<T, N> {
 
 }  // namespace amalgam::emulation
 
-#define AMALGAM_EMULATED_VECTOR(type, name, count)                 \
-    using name = amalgam::emulation::Vector<type, count>;          \
-    template <class... Parts>                                      \
-    constexpr name make_##name(Parts... parts) {                   \
-        return name(parts...);                                     \
+#define AMALGAM_EMULATED_VECTOR(type, name, count)        \
+    using name = amalgam::emulation::Vector<type, count>; \
+    template <class... Parts>                             \
+    constexpr name make_##name(Parts... parts) {          \
+        return name(parts...);                            \
     }
 AMALGAM_EMULATED_VECTOR(int, int2, 2)
 AMALGAM_EMULATED_VECTOR(int, int4, 4)
@@ -143,10 +142,10 @@ AMALGAM_EMULATED_VECTOR(long long, longlong2, 2)
 AMALGAM_EMULATED_VECTOR(unsigned long long, ulonglong2, 2)
 #undef AMALGAM_EMULATED_VECTOR
 
-#define AMALGAM_SHARED(type, name, count)       \
-    static const char name##_declaration = 0;   \
-    auto& name = *static_cast<type(*)[count]>(  \
-        amalgam::emulation::shared_memory(&name##_declaration, sizeof(type) * (count)))
+#define AMALGAM_SHARED(type, name, count)     \
+    static const char name##_declaration = 0; \
+    auto& name =                              \
+        *static_cast<type(*)[count]>(amalgam::emulation::shared_memory(&name##_declaration, sizeof(type) * (count)))
 
 void __syncthreads();
 
@@ -158,12 +157,14 @@ template <class T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
     std::atomic_ref<T> target(*address);
     T seen = target.load(std::memory_order_relaxed);
-    while (seen < value && !target.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {}
+    while (seen < value && !target.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+    }
     return seen;
 }
 
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
     static_assert(sizeof...(Parameters) == sizeof...(Arguments));
     static_assert((std::is_trivially_copyable_v<std::remove_cvref_t<Parameters>> && ...),
                   "kernel parameters travel as bytes");
