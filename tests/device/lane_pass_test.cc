@@ -26,13 +26,14 @@ TEST_F(LanePassTest, Norms) {
             expect_same(name + ", sparsifier " + std::to_string(int(sparsifier)), [&](Lane& lane) {
                 const auto inputs = sample.inputs(lane);
                 std::vector<FoldModel> models(inputs.size());
-                std::vector<double> factors(size_t(sample.count()));
+                std::vector<std::vector<double>> factors(models.size(), std::vector<double>(size_t(sample.count())));
                 for (size_t m = 0; m < models.size(); ++m) {
                     models[m].low = sample.wide() ? order_key(0.01) : order_key(0.01f);
                     models[m].address = {3, 99, m};
                     models[m].threshold = keep_threshold(0.41);
-                    for (size_t i = 0; i < factors.size(); ++i) factors[i] = i % 3 == m % 3 ? 0 : 1.5;
-                    if (sparsifier == Sparsifier::factors && m % 2 == 0) models[m].factors = lane.bring_numbers(factors);
+                    for (size_t i = 0; i < factors[m].size(); ++i) factors[m][i] = i % 3 == m % 3 ? 0 : 1.5;
+                    if (sparsifier == Sparsifier::factors && m % 2 == 0)
+                        models[m].factors = lane.bring_numbers(factors[m]);
                 }
                 FoldArguments arguments;
                 arguments.base = sample.base(lane);
@@ -52,6 +53,8 @@ TEST_F(LanePassTest, Norms) {
 
 TEST_F(LanePassTest, GramMatrices) {
     each_sample([&](const Sample& sample, const std::string& name) {
+        // Products grow with the square of the models.
+        if (sample.models() == 70 && sample.count() > 255 && sample.dtype() != Dtype::bf16) return;
         for (bool relative : {true, false})
             expect_same(name, [&](Lane& lane) {
                 const auto inputs = sample.inputs(lane);
@@ -66,7 +69,7 @@ TEST_F(LanePassTest, GramMatrices) {
         for (int64_t columns : {1, 7, 1000, 65536, 70001})
             expect_same(name + ", rows of " + std::to_string(columns), [&](Lane& lane) {
                 const auto inputs = sample.inputs(lane);
-                const int64_t rows = std::min<int64_t>(sample.count() / columns, 3000);
+                const int64_t rows = std::min<int64_t>(sample.count() / columns, 100);
                 const int64_t first = 123 * columns;
                 std::vector<double> products(size_t(rows * pair_count(sample.models())));
                 if (rows > 0)
