@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "kernels/fold_kind.h"
+#include "src/plan/grid.h"
 #include "src/plan/plan.h"
 
 namespace amalgam {
@@ -115,25 +117,42 @@ void price_collectives(const Looks& looks, int64_t elements, int64_t own_blocks,
     }
 }
 
+/// What one group has to do with a task; with one group, that is all of it.
+struct Share {
+    Looks looks;
+    int64_t orders = 0;      ///< selections of a trim
+    double own_bytes = 0;    ///< of the inputs it reads, per element, without what every group reads
+    double input_bytes = 0;  ///< with it
+    int stages = 0;          ///< runs of consecutive inputs
+    bool last = false;       ///< it finishes the elements
+};
+
 /// One task, with what does not depend on the rank.
 struct TaskPrice {
-    Looks looks;
     int64_t elements = 0;
-    double input_bytes = 0;  ///< of all inputs, per element
-    uint64_t row_bytes = 0;  ///< of a row of all inputs and the output
+    double output_bytes = 0;  ///< per element
+    double plane_bytes = 0;   ///< per element, of what goes from stage to stage
+    bool links = false;
+    Share whole;
+    std::vector<Share> groups;  ///< if there are several
 };
 
 class Pricer {
   public:
     Pricer(std::span<const TensorTask> tasks, const OutputLayout& layout, const MethodInfo& method,
            const PriceOptions& options)
-        : tasks_(tasks), options_(options), plan_(tasks, layout, options.ranks) {
-        for (const TensorTask& task : tasks) add_task(task, method);
-        // The papers' trim looks at the whole model before anything is folded.
-        if (options.paper && (method.trim == Trim::magnitude || method.trim == Trim::band))
-            for (const TensorTask& task : tasks)
-                if (task.kind == TaskKind::merge) model_orders_ = std::max(model_orders_, trim_orders(method, task));
-        price_.looks_first |= model_orders_ > 0;
+        : tasks_(tasks),
+          options_(options),
+          method_(method),
+          grid_{options.ranks, options.groups},
+          plan_(tasks, layout, options.ranks),
+          rows_(plan_.joined(options.groups)) {
+        held_.resize(size_t(options.groups));
+        model_orders_.resize(size_t(options.groups));
+        for (const TensorTask& task : tasks) add_task(task);
+        price_.links = options.groups > 1 && link_planes(method) > 0;
+        price_.held = uint64_t(*std::max_element(held_.begin(), held_.end()));
+        price_.looks_first |= *std::max_element(model_orders_.begin(), model_orders_.end()) > 0;
     }
 
     Price run() {
@@ -150,56 +169,173 @@ class Pricer {
     }
 
   private:
-    void add_task(const TensorTask& task, const MethodInfo& method) {
-        TaskPrice price{find_looks(method, task, options_.paper), task.elements()};
-        uint64_t bits = 0;
-        for (const TaskInput* input : all_inputs(task)) bits += uint64_t(info(input->tensor.dtype).bits);
-        price.input_bytes = double(bits) / 8;
-        const uint64_t per_element = (bits + uint64_t(info(task.dtype).bits) + 7) / 8;
-        price.row_bytes = per_element * uint64_t(task.columns());
-        const uint64_t window = per_element * uint64_t(std::min(block_elements, price.elements));
+    static double bytes_of(const TaskInput& input) { return double(info(input.tensor.dtype).bits) / 8; }
+
+    int group_of(const TaskInput& input) const {
+        return options_.groups == 1 ? 0 : options_.group_of_model[size_t(input.model)];
+    }
+
+    Share make_share(const TensorTask& task) const {
+        Share share;
+        share.looks = find_looks(method_, task, options_.paper);
+        // The papers' trim looks at the whole model before anything is folded.
+        if (options_.paper && task.kind == TaskKind::merge) share.orders = trim_orders(method_, task);
+        for (const TaskInput* input : all_inputs(task)) share.input_bytes += bytes_of(*input);
+        return share;
+    }
+
+    void add_task(const TensorTask& task) {
+        TaskPrice price;
+        price.elements = task.elements();
+        price.output_bytes = double(info(task.dtype).bits) / 8;
+        price.whole = make_share(task);
+        if (options_.groups > 1) add_groups(task, price);
+        const auto of_elements = [&](int64_t count) {
+            return uint64_t(std::ceil((price.whole.input_bytes + price.output_bytes) * double(count)));
+        };
+        const uint64_t window = of_elements(std::min(block_elements, price.elements));
+        const uint64_t row =
+            uint64_t(std::ceil(price.whole.input_bytes + price.output_bytes)) * uint64_t(task.columns());
         price_.least_memory =
-            std::max(price_.least_memory, price.looks.whole_rows ? std::max(window, price.row_bytes) : window);
-        price_.looks_first |= price.looks.passes > 0;
-        prices_.push_back(price);
+            std::max(price_.least_memory, price.whole.looks.whole_rows ? std::max(window, row) : window);
+        price_.looks_first |= price.whole.looks.passes > 0;
+        for (size_t group = 0; group < held_.size(); ++group) {
+            const Share& share = options_.groups > 1 ? price.groups[group] : price.whole;
+            held_[group] += share.input_bytes * double(price.elements);
+            if (options_.groups == 1 || price.links)
+                model_orders_[group] = std::max(model_orders_[group], share.orders);
+        }
+        prices_.push_back(std::move(price));
+    }
+
+    /// What each group reads, and gathers of it where planes go from group to group.
+    void add_groups(const TensorTask& task, TaskPrice& price) {
+        const int planes = task.kind == TaskKind::merge ? link_planes(method_) : 0;
+        price.links = planes > 0;
+        bool wide = false;
+        for (const TaskInput* input : all_inputs(task)) wide |= input->tensor.dtype == Dtype::f64;
+        price.plane_bytes = planes * (wide ? 8 : 4);
+        std::vector<TensorTask> parts(size_t(options_.groups));
+        int stage = -1;
+        price.groups.resize(size_t(options_.groups));
+        for (const TaskInput& input : task.inputs) {
+            const int group = group_of(input) >= 0 ? group_of(input) : std::max(stage, 0);
+            parts[size_t(group)].inputs.push_back(input);
+            if (group_of(input) >= 0) price.groups[size_t(group)].own_bytes += bytes_of(input);
+            if (group != stage) ++price.groups[size_t(group)].stages;
+            stage = group;
+        }
+        const double base = task.base ? bytes_of(*task.base) : 0;
+        for (size_t group = 0; group < parts.size(); ++group) {
+            Share& share = price.groups[group];
+            TensorTask& part = parts[group];
+            double inputs = 0;
+            for (const TaskInput& input : part.inputs) inputs += bytes_of(input);
+            if (!part.inputs.empty() || !price.links) share.input_bytes = inputs + base;
+            share.last = int(group) == stage;
+            if (!price.links || part.inputs.empty()) continue;
+            part.kind = task.kind;
+            part.global = task.global;
+            part.shape = task.shape;
+            share.looks = find_looks(method_, part, options_.paper);
+            if (options_.paper) share.orders = trim_orders(method_, part);
+        }
+    }
+
+    /// Elements of blocks [first, last) of a task.
+    static double elements_of(const TaskPrice& task, int64_t first, int64_t last) {
+        return double(std::max<int64_t>(std::min(last * block_elements, task.elements) - first * block_elements, 0));
     }
 
     void price_rank(int rank, RankPrice& sum) {
-        uint64_t merged = 0;
-        for (const TaskPart& part : plan_.parts(rank)) {
-            const TaskPrice& task = prices_[size_t(part.task)];
-            const auto bytes_of_blocks = [&](int64_t first, int64_t last) {
-                const int64_t end = std::min(last * block_elements, task.elements);
-                return uint64_t(double(std::max<int64_t>(end - first * block_elements, 0)) * task.input_bytes);
-            };
-            const uint64_t own = bytes_of_blocks(part.own_first, part.own_last),
-                           read = bytes_of_blocks(part.first, part.last);
-            const uint64_t written = part.write_end - part.write_begin, held = std::max(own, read) + written;
-            sum.tensors += 1;
-            sum.shared += part.shared();
-            sum.read += read;
-            sum.written += written;
-            sum.passed += read + own * uint64_t(task.looks.passes);
-            if (options_.memory > 0 && held > options_.memory) sum.again += own * uint64_t(task.looks.passes);
-            sum.memory = std::max(sum.memory, options_.memory > 0 ? std::min(held, options_.memory) : held);
-            sum.products += task.looks.products * double(std::min(part.own_last * block_elements, task.elements) -
-                                                         std::min(part.own_first * block_elements, task.elements));
-            if (part.shared()) price_collectives(task.looks, task.elements, part.own_last - part.own_first, sum);
-            if (tasks_[size_t(part.task)].kind == TaskKind::merge) merged += own;
+        const int shard = grid_.shard_of(rank), group = grid_.group_of(rank), row = grid_.row_of(rank);
+        std::vector<TaskPart> row_parts;
+        if (grid_.groups > 1) row_parts = rows_.parts(row);
+        // Both lists are in the order of the tasks.
+        auto of_row = row_parts.begin();
+        double merged = 0;
+        for (const TaskPart& part : plan_.parts(shard)) {
+            for (; of_row != row_parts.end() && of_row->task < part.task; ++of_row)
+                price_with_others(group, *of_row, nullptr, merged, sum);
+            if (grid_.groups == 1)
+                price_alone(prices_[size_t(part.task)], part, merged, sum);
+            else
+                price_with_others(group, *of_row++, &part, merged, sum);
         }
-        if (model_orders_ == 0) return;
-        sum.passed += merged;
-        if (options_.memory > 0 && sum.read > options_.memory) sum.again += merged;
-        if (options_.ranks == 1) return;
-        sum.collectives += 3 * model_orders_;
-        sum.sent += uint64_t(model_orders_) * uint64_t(8 * sample_keys + 16 + 8 * most_bins);
+        for (; of_row != row_parts.end(); ++of_row) price_with_others(group, *of_row, nullptr, merged, sum);
+        const int64_t orders = model_orders_[size_t(grid_.groups > 1 ? group : 0)];
+        if (orders == 0) return;
+        sum.passed += uint64_t(merged);
+        if (options_.memory > 0 && sum.read > options_.memory) sum.again += uint64_t(merged);
+        if (grid_.rows() == 1) return;
+        sum.collectives += 3 * orders;
+        sum.sent += uint64_t(orders) * uint64_t(8 * sample_keys + 16 + 8 * most_bins);
+    }
+
+    /// A part of a task whose inputs this rank reads itself.
+    void price_alone(const TaskPrice& task, const TaskPart& part, double& merged, RankPrice& sum) {
+        const double own_elements = elements_of(task, part.own_first, part.own_last);
+        const double own = own_elements * task.whole.input_bytes,
+                     read = elements_of(task, part.first, part.last) * task.whole.input_bytes;
+        sum.written += part.write_end - part.write_begin;
+        add_work(task.whole, task, part, own, read, double(part.write_end - part.write_begin), sum);
+        sum.read += uint64_t(read);
+        sum.products += task.whole.looks.products * own_elements;
+        if (tasks_[size_t(part.task)].kind == TaskKind::merge) merged += own;
+    }
+
+    /// `row`: what the rank's row has of a task; `mine`: what it writes of that, if anything.
+    void price_with_others(int group, const TaskPart& row, const TaskPart* mine, double& merged, RankPrice& sum) {
+        const TaskPrice& task = prices_[size_t(row.task)];
+        const Share& share = task.groups[size_t(group)];
+        const double row_elements = elements_of(task, row.first, row.last),
+                     row_own = elements_of(task, row.own_first, row.own_last);
+        const double my_elements = mine ? elements_of(task, mine->first, mine->last) : 0,
+                     my_own = mine ? elements_of(task, mine->own_first, mine->own_last) : 0;
+        const double written = mine ? double(mine->write_end - mine->write_begin) : 0;
+        sum.written += uint64_t(written);
+        if (task.links) {
+            const double own = row_own * share.input_bytes, read = row_elements * share.input_bytes;
+            const double planes = row_elements * task.plane_bytes;
+            add_work(share, task, row, own, read, written, sum);
+            sum.read += uint64_t(read);
+            sum.handed += uint64_t(planes * (share.stages - share.last));
+            sum.passed += uint64_t(2 * planes * (share.stages - share.last));
+            if (share.last) sum.handed += uint64_t(std::max(row_elements - my_elements, 0.) * task.output_bytes);
+            merged += own;
+            return;
+        }
+        const int passes = task.whole.looks.passes;
+        const double others = (row_elements - my_elements) + (row_own - my_own) * passes;
+        sum.handed += uint64_t(std::max(others, 0.) * share.own_bytes);
+        sum.read += uint64_t(row_elements * share.own_bytes + my_elements * (share.input_bytes - share.own_bytes));
+        if (!mine) return;
+        add_work(task.whole, task, *mine, my_own * task.whole.input_bytes, my_elements * task.whole.input_bytes,
+                 written, sum);
+        sum.products += task.whole.looks.products * my_own;
+    }
+
+    /// Passes over a part: `own` and `read` bytes of its inputs.
+    void add_work(const Share& share, const TaskPrice& task, const TaskPart& part, double own, double read,
+                  double written, RankPrice& sum) const {
+        const int passes = share.looks.passes;
+        const auto held = uint64_t(std::max(own, read) + written);
+        sum.tensors += 1;
+        sum.shared += part.shared();
+        sum.passed += uint64_t(read) + uint64_t(own) * uint64_t(passes);
+        if (options_.memory > 0 && held > options_.memory) sum.again += uint64_t(own) * uint64_t(passes);
+        sum.memory = std::max(sum.memory, options_.memory > 0 ? std::min(held, options_.memory) : held);
+        if (part.shared()) price_collectives(share.looks, task.elements, part.own_last - part.own_first, sum);
     }
 
     std::span<const TensorTask> tasks_;
     const PriceOptions& options_;
-    ShardPlan plan_;
+    const MethodInfo& method_;
+    Grid grid_;
+    ShardPlan plan_, rows_;
     std::vector<TaskPrice> prices_;
-    int64_t model_orders_ = 0;
+    std::vector<int64_t> model_orders_;  ///< by group
+    std::vector<double> held_;           ///< by group
     Price price_;
 };
 
@@ -210,12 +346,21 @@ void RankPrice::add(const RankPrice& other) {
     shared += other.shared;
     collectives += other.collectives;
     sent += other.sent;
+    handed += other.handed;
     read += other.read;
     again += other.again;
     passed += other.passed;
     written += other.written;
     memory = std::max(memory, other.memory);
     products += other.products;
+}
+
+int link_planes(const MethodInfo& method) {
+    if (method.name == "ram") return fold_planes(FoldKind::ram);
+    if (method.election) return fold_planes(FoldKind::elect);
+    const bool links = method.field("lambda") >= 0 || method.name == "linear" || method.name == "passthrough" ||
+                       method.name == "nearswap";
+    return links ? fold_planes(FoldKind::sum) : 0;
 }
 
 Price price_merge(std::span<const TensorTask> tasks, const OutputLayout& layout, const MethodInfo& method,
@@ -241,8 +386,10 @@ StageTimes stage_times(const Price& price, const Machine& machine) {
         // What is written goes through the cache line and once more into the page cache.
         longer(times.memory, seconds(double(node.passed) + 2 * double(node.written), machine.memory));
         longer(times.arithmetic, seconds(node.products, machine.arithmetic));
-        longer(times.network, seconds(2 * double(node.sent), machine.network) + double(collectives) * machine.latency);
+        longer(times.network, seconds(2 * double(node.sent) + double(node.handed), machine.network) +
+                                  double(collectives) * machine.latency);
     }
+    if (machine.local) times.fetch = seconds(double(price.held), machine.network);
     longer(times.read, seconds(double(price.total.read + price.total.again), machine.total_read));
     longer(times.write, seconds(double(price.total.written), machine.total_write));
     const std::pair<const char*, double> stages[] = {{"read", times.read},

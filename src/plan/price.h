@@ -17,6 +17,7 @@ struct RankPrice {
     int64_t shared = 0;       ///< of these, with other ranks
     int64_t collectives = 0;  ///< it joins for statistics
     uint64_t sent = 0;        ///< bytes it gives to them
+    uint64_t handed = 0;      ///< bytes it hands to ranks of other groups: planes and results, or inputs
     uint64_t read = 0;        ///< input bytes, each once
     /// Input bytes that come from storage once more: statistics and fold both need them, and they do not fit in memory.
     uint64_t again = 0;
@@ -34,13 +35,22 @@ struct Price {
     double imbalance = 1;       ///< most bytes read and written by a rank over the mean
     uint64_t least_memory = 0;  ///< budget below which a rank cannot work
     bool looks_first = false;   ///< some tensors need statistics before they are folded
+    bool links = false;         ///< several groups hand planes on, not inputs
+    /// Input bytes that the disks of a node must hold if each node reads from its own: the most of any group.
+    uint64_t held = 0;
 };
 
 struct PriceOptions {
     int ranks = 1;        ///< at least 1
     uint64_t memory = 0;  ///< budget of a rank in bytes; 0: no limit
     bool paper = false;   ///< compat = "paper"
+    int groups = 1;       ///< of ranks, that read different models; divides the ranks
+    /// By model the group that reads it, -1: every group. Only used, and then complete, with several groups.
+    std::vector<int> group_of_model = {};
 };
+
+/// Numbers per element that a fold of this method hands from group to group; 0: it exchanges its inputs instead.
+int link_planes(const MethodInfo& method);
 
 /// `tasks` and `layout` belong together. Linear in tensors and in ranks.
 Price price_merge(std::span<const TensorTask> tasks, const OutputLayout& layout, const MethodInfo& method,
@@ -56,6 +66,7 @@ struct Machine {
     double arithmetic = 0;                   ///< double-precision operations, of a node
     double network = 0;                      ///< bytes, of a node
     double latency = 0;                      ///< seconds, of a collective
+    bool local = false;                      ///< `read` is from disks of the node's own
 };
 
 /// Seconds of the slowest node at each stage.
@@ -64,6 +75,8 @@ struct StageTimes {
     double read = 0, write = 0, memory = 0, arithmetic = 0, network = 0;
     double whole = 0;        ///< of the longest: stages overlap
     const char* bound = "";  ///< its name; "" if nothing takes time
+    /// Not a stage: to bring the models that a node reads to its own disks over the network, if they are not there.
+    double fetch = 0;
 };
 
 StageTimes stage_times(const Price& price, const Machine& machine);

@@ -10,7 +10,7 @@ Machine read_machine(Files& files, const std::string& path) {
     const RecipeOptions options;
     Reporter reporter(printable(path), options);
     reporter.check_keys(root, {"name", "ranks_per_node", "read", "write", "total_read", "total_write", "memory",
-                               "arithmetic", "network", "latency"});
+                               "arithmetic", "network", "latency", "local"});
     Machine machine;
     const auto number = [&](const char* key, double unit, double& result) {
         const Value* value = root.find(key);
@@ -25,6 +25,10 @@ Machine read_machine(Files& files, const std::string& path) {
         const int64_t count = read_integer(*ranks, "ranks_per_node", reporter);
         if (count < 1 || count > 1'000'000) reporter.fail_at(ranks->line, "ranks_per_node: must be from 1 to 1000000");
         machine.ranks_per_node = int(count);
+    }
+    if (const Value* local = root.find("local")) {
+        if (local->kind != Value::Kind::boolean) reporter.fail_at(local->line, "local: must be true or false");
+        machine.local = local->boolean;
     }
     number("read", 1e9, machine.read);
     number("write", 1e9, machine.write);

@@ -178,6 +178,97 @@ TEST(Price, any_number_of_ranks_writes_every_byte_once) {
     }
 }
 
+TEST(Price, methods_hand_on_planes_or_exchange_inputs) {
+    for (const auto& [name, planes] : std::vector<std::pair<std::string, int>>{{"ties", 4},
+                                                                               {"dare_ties", 4},
+                                                                               {"task_arithmetic", 1},
+                                                                               {"dare_linear", 1},
+                                                                               {"linear", 1},
+                                                                               {"nearswap", 1},
+                                                                               {"ram", 2},
+                                                                               {"ramplus_tl", 0},
+                                                                               {"sce", 0},
+                                                                               {"slerp", 0},
+                                                                               {"karcher", 0},
+                                                                               {"model_stock", 0},
+                                                                               {"arcee_fusion", 0}})
+        EXPECT_EQ(link_planes(*find_method(name)), planes) << name;
+}
+
+TEST(Price, planes_pass_from_group_to_group) {
+    // 4 models in 2 groups of 2 ranks, 256 blocks: a row has 128 of them, a rank writes 64.
+    const Made made = make({{256, 65536}}, {.method = "ties", .models = 4, .density = 0.5});
+    const Price alone = price(made, {.ranks = 4});
+    const Price result = price(made, {.ranks = 4, .groups = 2, .group_of_model = {0, 0, 1, 1, -1}});
+    EXPECT_TRUE(result.links);
+    EXPECT_FALSE(alone.links);
+    const uint64_t elements = 128 * 65536, block = 2 * 65536;
+    for (const RankPrice& rank : result.ranks) {
+        EXPECT_EQ(rank.read, 3 * 128 * block) << "two models and the base";
+        EXPECT_EQ(rank.written, 64 * block);
+        EXPECT_EQ(rank.tensors, 1);
+        EXPECT_EQ(rank.shared, 1);
+        // Selections of two models, over the two ranks of the group.
+        EXPECT_EQ(rank.collectives, 9);
+        EXPECT_EQ(rank.sent, 2u * (8 * 65536 + 16 + 8 * 8192 + 4 * 256) + 2 * 8);
+    }
+    // Four planes of float32 to the second group; half of the result back.
+    for (int rank : {0, 1}) EXPECT_EQ(result.ranks[size_t(rank)].handed, elements * 16);
+    for (int rank : {2, 3}) EXPECT_EQ(result.ranks[size_t(rank)].handed, 64 * block);
+    EXPECT_EQ(result.ranks[0].passed, 2 * 3 * 128 * block + 2 * elements * 16);
+    EXPECT_EQ(result.ranks[2].passed, 2 * 3 * 128 * block);
+    EXPECT_EQ(result.total.read, alone.total.read + 256 * block) << "the base once for each group";
+    EXPECT_EQ(result.held, 3 * 256 * block);
+    EXPECT_EQ(alone.held, 5 * 256 * block);
+    EXPECT_EQ(alone.total.handed, 0u);
+}
+
+TEST(Price, models_that_alternate_between_groups_cost_a_hop_each) {
+    const Made made = make({{256, 65536}}, {.method = "task_arithmetic", .models = 4});
+    const auto handed = [&](std::vector<int> groups) {
+        return price(made, {.ranks = 2, .groups = 2, .group_of_model = std::move(groups)}).total.handed;
+    };
+    const uint64_t planes = 256 * 65536 * 4, half = 256 * 65536;
+    EXPECT_EQ(handed({0, 0, 1, 1, -1}), planes + half);
+    EXPECT_EQ(handed({0, 1, 0, 1, -1}), 3 * planes + half);
+    EXPECT_EQ(handed({1, 1, 1, 1, -1}), half) << "a group without models has nothing to add";
+}
+
+TEST(Price, other_methods_exchange_inputs) {
+    // A statistics pass and the blend: each rank needs the other's two models of its half, twice.
+    const Made made = make({{256, 65536}}, {.method = "karcher", .models = 4});
+    const uint64_t block = 2 * 65536;
+    const Price result = price(made, {.ranks = 2, .groups = 2, .group_of_model = {0, 0, 1, 1}});
+    EXPECT_FALSE(result.links);
+    for (const RankPrice& rank : result.ranks) {
+        EXPECT_EQ(rank.read, 2 * 256 * block) << "two models, whole";
+        EXPECT_EQ(rank.handed, 2u * 2 * 128 * block);
+        EXPECT_EQ(rank.passed, 2u * 4 * 128 * block);
+        EXPECT_EQ(rank.products, 128.0 * 65536 * 4 * 5);
+    }
+    const Price uneven = price(made, {.ranks = 2, .groups = 2, .group_of_model = {0, 0, 0, 1}});
+    EXPECT_EQ(uneven.ranks[0].handed, 2u * 3 * 128 * block);
+    EXPECT_EQ(uneven.ranks[1].handed, 2u * 1 * 128 * block);
+}
+
+TEST(Price, groups_write_every_byte_once_and_read_each_model_once) {
+    std::vector<std::vector<int64_t>> shapes;
+    for (int layer = 0; layer < 20; ++layer) shapes.insert(shapes.end(), {{511, 700}, {700}, {1, 1}, {3000, 811}});
+    const Made made = make(shapes, {.method = "ties", .models = 6, .density = 0.3});
+    const Price one = price(made, {});
+    for (int groups : {2, 3, 6})
+        for (int ranks : {6, 12, 96}) {
+            std::vector<int> places;
+            for (int model = 0; model < 6; ++model) places.push_back(model * groups / 6);
+            places.push_back(-1);
+            const Price result = price(made, {.ranks = ranks, .groups = groups, .group_of_model = places});
+            EXPECT_EQ(result.total.written, one.total.written) << ranks;
+            const uint64_t base = one.total.written * uint64_t(groups - 1);
+            EXPECT_GE(result.total.read, one.total.read + base) << ranks << " " << groups;
+            EXPECT_LE(result.total.read, one.total.read + base + uint64_t(ranks) * 2 * 7 * 2 * 65536) << ranks;
+        }
+}
+
 TEST(Price, stages_of_a_machine) {
     Price made;
     made.ranks.resize(5);
@@ -220,6 +311,16 @@ TEST(Price, stages_of_a_machine) {
     EXPECT_EQ(times.whole, 0);
     EXPECT_STREQ(times.bound, "");
     EXPECT_EQ(times.nodes, 5);
+
+    // What groups hand on counts once: a node sends and receives at the same time.
+    for (RankPrice& rank : made.ranks) rank.handed = 100;
+    machine.total_read = 0;
+    times = stage_times(made, machine);
+    EXPECT_DOUBLE_EQ(times.network, (2 * 20 + 200) / 8. + 4 * 0.5);
+    EXPECT_EQ(times.fetch, 0);
+    machine.local = true;
+    made.held = 4000;
+    EXPECT_DOUBLE_EQ(stage_times(made, machine).fetch, 500);
 }
 
 }  // namespace
