@@ -8,10 +8,13 @@
 #include "jobs/table.h"
 #include "src/base/bytes.h"
 #include "src/base/log.h"
+#include "src/plan/grid.h"
 #include "src/plan/plan.h"
 #include "src/plan/price.h"
+#include "src/recipe/check_recipe.h"
 #include "src/recipe/machine.h"
 #include "src/recipe/resolve.h"
+#include "src/run/model_groups.h"
 
 namespace amalgam {
 namespace {
@@ -19,6 +22,10 @@ namespace {
 constexpr Positional positionals[] = {{"RECIPE", "what to merge; only headers of its models are read"}};
 constexpr Option options[] = {
     {"ranks", "N", "ranks that share the work [1]"},
+    {"model-groups", "G",
+     "groups of ranks that read different models, as for merge; also says which number of groups would be best [as "
+     "many "
+     "as the recipe names, else 1]"},
     {"memory", "BYTES", "budget of a rank, as for merge [no limit]"},
     {"machine", "FILE",
      "description of a machine (TOML; see configs/machine-example.toml): adds the time of each stage"},
@@ -37,6 +44,7 @@ constexpr std::string_view description =
     "does not fit into the budget in between.";
 constexpr std::string_view examples =
     "amalgam plan ties.yaml --ranks 64 --memory 8GiB\n"
+    "amalgam plan ties.toml --ranks 64 --model-groups 8 --machine configs/machine-example.toml\n"
     "amalgam plan ties.yaml --ranks 1024 --machine configs/machine-example.toml --json";
 
 /// Ranks shown before the table is cut.
@@ -57,16 +65,16 @@ std::string operations_text(double count) {
 }
 
 std::vector<std::string> rank_cells(std::string name, const RankPrice& price) {
-    return {std::move(name),          count_text(price.tensors),
-            count_text(price.shared), bytes_text(price.read),
-            bytes_text(price.again),  bytes_text(price.written),
-            bytes_text(price.memory), count_text(price.collectives),
-            bytes_text(price.sent),   operations_text(price.products)};
+    return {std::move(name),          count_text(price.tensors),      count_text(price.shared),
+            bytes_text(price.read),   bytes_text(price.again),        bytes_text(price.written),
+            bytes_text(price.memory), count_text(price.collectives),  bytes_text(price.sent),
+            bytes_text(price.handed), operations_text(price.products)};
 }
 
 std::string ranks_text(const Price& price) {
-    Table table("lrrrrrrrrr");
-    table.add({"rank", "tensors", "shared", "read", "again", "written", "memory", "collectives", "sent", "products"});
+    Table table("lrrrrrrrrrr");
+    table.add({"rank", "tensors", "shared", "read", "again", "written", "memory", "collectives", "sent", "handed on",
+               "products"});
     if (price.ranks.size() <= most_rows) {
         for (size_t rank = 0; rank < price.ranks.size(); ++rank)
             table.add(rank_cells(fmt::format("{}", rank), price.ranks[rank]));
@@ -97,7 +105,71 @@ std::string times_text(const Machine& machine, const StageTimes& times) {
                                      {"network", times.network}})
         table.add({name, time > 0 ? seconds_text(time) : "-", bound == name ? "<- the bound" : ""});
     table.add({"overlapped", seconds_text(times.whole), ""});
+    if (times.fetch > 0)
+        table.add({"models to disks", seconds_text(times.fetch), "before, if they are not on the nodes' disks yet"});
     return text + table.text("  ");
+}
+
+/// A number of groups, with what it costs.
+struct Choice {
+    int groups = 1;
+    Price price;
+    StageTimes times;
+    /// With the models brought to the disks of the nodes first, where these are their own.
+    double seconds() const { return times.whole + times.fetch; }
+};
+
+/// All numbers of groups that a merge could have. A group without a model would only wait.
+std::vector<Choice> choices(const Merge& merge, const OutputLayout& layout, const PriceOptions& wanted,
+                            const Machine& machine) {
+    std::vector<Choice> result;
+    for (int groups = 1; groups <= std::min<int64_t>(wanted.ranks, int64_t(merge.models.size())); ++groups) {
+        if (wanted.ranks % groups != 0) continue;
+        PriceOptions each = wanted;
+        each.groups = groups;
+        each.group_of_model = model_groups(merge, groups);
+        Choice choice{groups, price_merge(merge.tasks, layout, *merge.method, each), {}};
+        choice.times = stage_times(choice.price, machine);
+        result.push_back(std::move(choice));
+    }
+    return result;
+}
+
+/// Whether several groups pay, in a sentence.
+std::string groups_text(const Price& price, const PriceOptions& wanted, const Recipe& recipe, const Merge& merge,
+                        const OutputLayout& layout, const std::optional<Machine>& machine) {
+    PriceOptions alone = wanted;
+    alone.groups = 1;
+    const Price single = price_merge(merge.tasks, layout, *merge.method, alone);
+    const std::string what = price.links ? "planes and results" : "inputs";
+    std::string text = fmt::format(
+        "\n{}: {} over the network ({}), {} more are read than in one group; a node's disks need {} of the models, not "
+        "{}.\n",
+        plural(wanted.groups, "model group"), bytes_text(price.total.handed), what,
+        bytes_text(price.total.read - std::min(price.total.read, single.total.read)), bytes_text(price.held),
+        bytes_text(single.held));
+    if (!machine || !machine->local)
+        return text +
+               (recipe.groups() > 1
+                    ? "They pay only because the models lie on the disks of different nodes; on a file system that all "
+                      "nodes share, 1 group is best (--model-groups 1).\n"
+                    : "All ranks see all models (local = true in the machine description says otherwise): more than "
+                      "one "
+                      "group does not pay, 1 is best.\n");
+    const std::vector<Choice> all = choices(merge, layout, wanted, *machine);
+    const auto best = std::min_element(all.begin(), all.end(),
+                                       [](const Choice& a, const Choice& b) { return a.seconds() < b.seconds(); });
+    if (best->groups == 1)
+        return text +
+               fmt::format(
+                   "More than one group does not pay: 1 group takes {} (with the models brought to the disks).\n",
+                   seconds_text(best->seconds()));
+    return text +
+           fmt::format(
+               "More than one group pays: {} are best, with {} (of which {} to bring the models to the disks); 1 "
+               "group takes {} ({}).\n",
+               best->groups, seconds_text(best->seconds()), seconds_text(best->times.fetch),
+               seconds_text(all.front().seconds()), seconds_text(all.front().times.fetch));
 }
 
 std::string plan_text(const Merge& merge, const OutputLayout& layout, const Price& price, uint64_t memory) {
@@ -116,17 +188,18 @@ std::string plan_text(const Merge& merge, const OutputLayout& layout, const Pric
 }
 
 Json rank_json(const RankPrice& price) {
-    return {{"tensors", price.tensors},     {"shared_tensors", price.shared}, {"collectives", price.collectives},
-            {"bytes_sent", price.sent},     {"bytes_read", price.read},       {"bytes_read_again", price.again},
-            {"bytes_passed", price.passed}, {"bytes_written", price.written}, {"memory", price.memory},
-            {"products", price.products}};
+    return {{"tensors", price.tensors},        {"shared_tensors", price.shared},  {"collectives", price.collectives},
+            {"bytes_sent", price.sent},        {"bytes_handed_on", price.handed}, {"bytes_read", price.read},
+            {"bytes_read_again", price.again}, {"bytes_passed", price.passed},    {"bytes_written", price.written},
+            {"memory", price.memory},          {"products", price.products}};
 }
 
 Json plan_json(const Merge& merge, const OutputLayout& layout, const Price& price) {
     Json json = {{"method", merge.method->name},       {"models", merge.models.size()},
                  {"tensors", merge.tasks.size()},      {"files", layout.files.size()},
                  {"file_bytes", layout.file_bytes},    {"imbalance", price.imbalance},
-                 {"least_memory", price.least_memory}, {"statistics_first", price.looks_first}};
+                 {"least_memory", price.least_memory}, {"statistics_first", price.looks_first},
+                 {"hands_on_planes", price.links},     {"bytes_held", price.held}};
     json["total"] = rank_json(price.total);
     json["ranks"] = Json::array();
     for (const RankPrice& rank : price.ranks) json["ranks"].push_back(rank_json(rank));
@@ -134,9 +207,10 @@ Json plan_json(const Merge& merge, const OutputLayout& layout, const Price& pric
 }
 
 Json times_json(const Machine& machine, const StageTimes& times) {
-    return {{"machine", machine.name},  {"nodes", times.nodes},      {"read", times.read},
-            {"write", times.write},     {"memory", times.memory},    {"arithmetic", times.arithmetic},
-            {"network", times.network}, {"overlapped", times.whole}, {"bound", times.bound}};
+    return {{"machine", machine.name},       {"nodes", times.nodes},      {"read", times.read},
+            {"write", times.write},          {"memory", times.memory},    {"arithmetic", times.arithmetic},
+            {"network", times.network},      {"overlapped", times.whole}, {"bound", times.bound},
+            {"models_to_disks", times.fetch}};
 }
 
 int run(const Arguments& arguments) {
@@ -156,15 +230,22 @@ int run(const Arguments& arguments) {
     const Merge merge = resolve(*files, recipe, rules);
     for (const std::string& warning : merge.warnings) log_warning("{}", warning);
     wanted.paper = merge.compat == Compat::paper;
+    wanted.groups =
+        choose_model_groups(int(arguments.integer("model-groups", 0, 1, max_groups)), recipe.groups(), wanted.ranks);
+    wanted.group_of_model = model_groups(merge, wanted.groups);
     const OutputLayout layout = output_layout(merge, shard_bytes);
     const Price price = price_merge(merge.tasks, layout, *merge.method, wanted);
     if (arguments.has("json")) {
         Json json = plan_json(merge, layout, price);
+        json["model_groups"] = wanted.groups;
         if (machine) json["times"] = times_json(*machine, stage_times(price, *machine));
         print_out(json_text(json));
     } else {
         print_out(plan_text(merge, layout, price, wanted.memory) +
-                  (machine ? times_text(*machine, stage_times(price, *machine)) : ""));
+                  (machine ? times_text(*machine, stage_times(price, *machine)) : "") +
+                  (wanted.groups > 1 || arguments.has("model-groups")
+                       ? groups_text(price, wanted, recipe, merge, layout, machine)
+                       : ""));
     }
     return 0;
 }
