@@ -1,8 +1,6 @@
 // Memory and copies of a lane; its passes are in cuda_passes.cc.
 #include "src/device/cuda_lane.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -17,8 +15,6 @@ constexpr uint64_t smallest_chunk = uint64_t(1) << 20;
 /// Vector loads want 16; a warp's accesses then lie in whole segments too.
 constexpr uint64_t alignment = 256;
 
-cudaStream_t raw(const CudaStream& stream) { return static_cast<cudaStream_t>(stream.get()); }
-
 /// Streams and events belong to the device that is current when they are made.
 const CudaContext& chosen(const CudaContext& context) {
     use_cuda_device(context.device);
@@ -32,7 +28,7 @@ CudaLane::CudaLane(const CudaContext& context)
       in_(slots_in, slot_bytes),
       out_(slots_out, slot_bytes) {}
 
-CudaLane::~CudaLane() { cudaSetDevice(context_.device); }
+CudaLane::~CudaLane() = default;
 
 void CudaLane::begin_window() {
     use_cuda_device(context_.device);
@@ -66,7 +62,7 @@ void* CudaLane::reserve(uint64_t bytes) {
 void* CudaLane::reserve_zeros(uint64_t bytes) {
     void* place = reserve(bytes);
     use_cuda_device(context_.device);
-    check_cuda(cudaMemsetAsync(place, 0, bytes, raw(kernels_)), "clearing GPU memory");
+    clear_on_gpu(place, bytes, kernels_);
     return place;
 }
 
@@ -76,9 +72,7 @@ const void* CudaLane::bring(const void* host, uint64_t bytes) {
     for (uint64_t done = 0; done < bytes;) {
         const PinnedRing::Part part = in_.claim(bytes - done);
         std::memcpy(part.data, static_cast<const std::byte*>(host) + done, part.bytes);
-        check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(place) + done, part.data, part.bytes, cudaMemcpyHostToDevice,
-                                   raw(copies_)),
-                   "copying to the GPU");
+        copy_to_gpu(static_cast<std::byte*>(place) + done, part.data, part.bytes, copies_);
         in_.in_use(copies_);
         done += part.bytes;
         copies_queued_ = true;
@@ -93,10 +87,8 @@ void CudaLane::take(const void* from, void* host, uint64_t bytes) {
     uint64_t queued = 0;
     for (uint64_t part = 0; part < parts; ++part) {
         for (; queued < parts && queued < part + slots; ++queued) {
-            check_cuda(cudaMemcpyAsync(out_.slot(int(queued % slots)),
-                                       static_cast<const std::byte*>(from) + queued * slot_bytes, size(queued),
-                                       cudaMemcpyDeviceToHost, raw(kernels_)),
-                       "copying from the GPU");
+            copy_from_gpu(out_.slot(int(queued % slots)), static_cast<const std::byte*>(from) + queued * slot_bytes,
+                          size(queued), kernels_);
             out_.event(int(queued % slots)).record(kernels_);
         }
         out_.event(int(part % slots)).wait();

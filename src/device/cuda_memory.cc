@@ -92,6 +92,18 @@ CudaStream::~CudaStream() {
 }
 void CudaStream::wait() { check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(stream_)), "work on the GPU"); }
 
+void copy_to_gpu(void* to, const void* host, uint64_t bytes, const CudaStream& stream) {
+    check_cuda(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream.get())),
+               "copying to the GPU");
+}
+void copy_from_gpu(void* host, const void* from, uint64_t bytes, const CudaStream& stream) {
+    check_cuda(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream.get())),
+               "copying from the GPU");
+}
+void clear_on_gpu(void* data, uint64_t bytes, const CudaStream& stream) {
+    check_cuda(cudaMemsetAsync(data, 0, bytes, static_cast<cudaStream_t>(stream.get())), "clearing GPU memory");
+}
+
 CudaEvent::CudaEvent() {
     cudaEvent_t event = nullptr;
     check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");

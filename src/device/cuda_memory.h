@@ -73,6 +73,11 @@ class CudaStream {
     void* stream_ = nullptr;
 };
 
+/// Queue a copy, or zeros; host memory is pinned and stays until the work has ended.
+void copy_to_gpu(void* to, const void* host, uint64_t bytes, const CudaStream& stream);
+void copy_from_gpu(void* host, const void* from, uint64_t bytes, const CudaStream& stream);
+void clear_on_gpu(void* data, uint64_t bytes, const CudaStream& stream);
+
 /// A place in a stream that others wait for.
 class CudaEvent {
   public:

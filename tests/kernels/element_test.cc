@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/cpu/passes.h"
@@ -221,11 +222,13 @@ TEST(Element, SaturationIsWhatTheRangeCuts) {
     }
 }
 
+/// Short packs want elements at multiples of their size; `offset` counts bytes, or elements for them.
 template <int N, class T>
-void check_packs(Dtype dtype) {
+void check_packs(Dtype dtype, int offset) {
+    constexpr bool is_short = N <= longest_short_pack;
     // Every code of the small formats passes through packs once, and the tail of a pack reads as 0.
     const int64_t count = std::min<int64_t>(int64_t(2 * format_of(dtype).sign_bit()), 65536);
-    test::Tensor tensor(dtype, count, 3);
+    test::Tensor tensor(dtype, count, offset * (is_short ? bytes_of(dtype) : 1));
     std::mt19937_64 random(2);
     for (int64_t i = 0; i < count; ++i)
         tensor.set_code(i, bytes_of(dtype) <= 2 ? uint64_t(i) : random() & (2 * format_of(dtype).sign_bit() - 1));
@@ -242,7 +245,7 @@ void check_packs(Dtype dtype) {
                 ASSERT_EQ(bits_of(values[i]), bits_of(static_cast<T>(tensor.value(at + i))));
         }
         for (Dtype to : test::computed_dtypes()) {
-            test::Output output(to, N, 1);
+            test::Output output(to, N, offset * (is_short ? bytes_of(to) : 1));
             store_pack<N>(output.data(), to, 0, valid, values);
             ASSERT_TRUE(output.guards_intact());
             for (int i = 0; i < valid; ++i)
@@ -256,10 +259,24 @@ void check_packs(Dtype dtype) {
 
 TEST(Pack, LoadsAndStoresEveryDtype) {
     for (Dtype dtype : test::computed_dtypes()) {
-        check_packs<8, float>(dtype);
-        check_packs<256, float>(dtype);
-        check_packs<256, double>(dtype);
+        check_packs<2, double>(dtype, 1);
+        check_packs<8, float>(dtype, 0);
+        check_packs<8, double>(dtype, 1);
+        check_packs<16, float>(dtype, 8);
+        check_packs<256, float>(dtype, 3);
+        check_packs<256, double>(dtype, 3);
     }
+}
+
+TEST(Pack, MisalignedAccessesAreAnErrorBeforeAGpuMeetsThem) {
+    alignas(16) unsigned char bytes[32] = {};
+    uint32_t words[4] = {};
+    EXPECT_NO_THROW(load_words<16>(bytes + 16, words));
+    EXPECT_THROW(load_words<16>(bytes + 8, words), std::logic_error);
+    EXPECT_THROW(store_words<8>(bytes + 4, words), std::logic_error);
+    float values[8];
+    EXPECT_NO_THROW(load_pack<8>(Operand{bytes + 2, Dtype::bf16}, 0, 8, values));
+    EXPECT_THROW(load_pack<8>(Operand{bytes + 1, Dtype::bf16}, 0, 8, values), std::logic_error);
 }
 
 TEST(Convert, EveryPairOfDtypesAndOddPlaces) {
