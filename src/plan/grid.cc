@@ -20,8 +20,10 @@ int choose_model_groups(int wanted, int declared, int ranks) {
     for (int divisor = 1; divisor <= ranks; ++divisor)
         if (ranks % divisor == 0) divisors.push_back(divisor);
     if (wanted == 0)
-        fail("the models of the recipe lie in {} groups, which do not divide {} ranks: start a multiple of {} ranks",
-             groups, ranks, groups);
+        fail(
+            "the models of the recipe lie in {} groups, which do not divide {} ranks: start a multiple of {} ranks, or "
+            "give --model-groups 1 if all ranks see all models",
+            groups, ranks, groups);
     fail("--model-groups {} does not divide {} rank{}: possible are {}", groups, ranks, ranks == 1 ? "" : "s",
          fmt::join(divisors, ", "));
 }

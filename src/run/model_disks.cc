@@ -53,7 +53,8 @@ void check_disks(Files& own, const Merge& merge, const Grid& grid, const Communi
 
 std::vector<std::string> file_fingerprints(Communicator& world, const Merge& merge, const Grid& grid) {
     const std::vector<int> groups = model_groups(merge, grid.groups);
-    const auto owner = [&](size_t model) { return grid.rank_of(std::max(groups[model], 0), 0); };
+    // With one group the recipe's groups do not count.
+    const auto owner = [&](size_t model) { return grid.groups == 1 ? 0 : grid.rank_of(std::max(groups[model], 0), 0); };
     std::string own;
     together(world, [&] {
         for (size_t model = 0; model < groups.size(); ++model)

@@ -121,12 +121,40 @@ def check_large(folder):
     paper = program.json("plan", recipe, "--ranks", 1, "--memory", "100GB", "--set", "compat=paper")["total"]
     program.expect(paper["bytes_read_again"] == 3 * size, f"a trim of the whole model reads everything twice: {paper}")
 
+    check_groups(recipe, folder, size)
+
     models = "".join("  - model: a\n" for _ in range(64))
     with open(recipe, "w") as file:
         file.write(f"merge_method: karcher\nmodels:\n{models}")
     blend = program.json("plan", recipe, "--ranks", 1024, "--machine", EXAMPLE)
     program.expect(blend["total"]["products"] == size / 2 * 64 * 65, f"products {blend['total']['products']}")
     program.expect(blend["times"]["bound"] in ("arithmetic", "read"), f"bound {blend['times']}")
+
+
+def check_groups(recipe, folder, size):
+    """a in one group, b in the other, the base in both."""
+    alone = program.json("plan", recipe, "--ranks", 4)
+    groups = program.json("plan", recipe, "--ranks", 4, "--model-groups", 2)
+    program.expect(alone["model_groups"] == 1 and alone["total"]["bytes_handed_on"] == 0, "one group hands nothing on")
+    program.expect(
+        groups["model_groups"] == 2 and groups["hands_on_planes"] and groups["bytes_held"] == 2 * size, f"held {groups}"
+    )
+    # Four float32 planes to the second group; half of the result back, but for blocks on a border between ranks.
+    planes, half = size // 2 * 16, size // 2
+    program.expect(
+        planes + half - 8 * 2 * BLOCK <= groups["total"]["bytes_handed_on"] <= planes + half + 8 * 16 * BLOCK,
+        f"handed on {groups['total']['bytes_handed_on']}, by hand {planes + half}",
+    )
+    machine = os.path.join(folder, "machine.toml")
+    with open(machine, "w") as file:
+        file.write("read = 25\nnetwork = 1\nlocal = true\n")
+    text = program.run("plan", recipe, "--ranks", 4, "--model-groups", 2, "--machine", machine).stdout
+    program.expect("2 model groups: " in text and "models to disks" in text and "group" in text.splitlines()[-1], text)
+    text = program.run("plan", recipe, "--ranks", 4, "--model-groups", 2, "--machine", EXAMPLE).stdout
+    program.expect("does not pay, 1 is best" in text, text)
+    program.expect_error(
+        1, "plan", recipe, "--ranks", 4, "--model-groups", 3, contains=["does not divide 4 ranks: possible are 1, 2, 4"]
+    )
 
 
 def check_machines(folder):
@@ -139,6 +167,7 @@ def check_machines(folder):
         ("ranks_per_node = 0\n", "ranks_per_node"),
         ("read = \n", "machine.toml:1"),
         ("name = 3\n", "name"),
+        ("local = 1\n", "local: must be true or false"),
     ):
         with open(path, "w") as file:
             file.write(text)
