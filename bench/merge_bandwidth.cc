@@ -96,7 +96,10 @@ Timing time_merge(const std::string& folder, const std::string& recipe_text, int
         MergerSettings settings;
         settings.device = cpu.get();
         settings.memory = uint64_t(4) << 30;
-        settings.work = {merge.method, merge.compat, merge.seed, threads, 65536, 64};
+        settings.work.method = merge.method;
+        settings.work.compat = merge.compat;
+        settings.work.seed = merge.seed;
+        settings.work.threads = threads;
         settings.block = cache_block(int64_t(merge.models.size()) + 1, 2);
         const auto start = Clock::now();
         Merger(*alone, merge, layout, plan, inputs, *sink, journal, nothing, settings).run();
