@@ -249,13 +249,16 @@ void Merger::Links::run_stage(const Item& item, size_t index, size_t stage, Scra
         part.work->apply_link(window, scratch, last ? static_cast<std::byte*>(out) : nullptr, link);
     scratch.lane->finish();
     merger.check_inputs(what);
-    if (counts.nonfinite_input) {
+    // A block whose bytes straddle two rows is computed by both, and counted by one.
+    const bool reported = merger.reports(part, window.first_block());
+    if (counts.nonfinite_input && reported) {
         const size_t base = what.base ? 1 : 0;
         merger.count_nonfinite(part, window, *scratch.lane, base + link.first_input, base + link.last_input);
         if (base && stage == 0) merger.count_nonfinite(part, window, *scratch.lane, 0, 1);
     }
     std::lock_guard lock(merger.mutex_);
     counted[index] += uint64_t(counts.nonfinite_input || counts.nonfinite_output > 0 || counts.saturated > 0);
+    if (!reported) return;
     merger.totals_.saturated += counts.saturated;
     merger.totals_.nonfinite_output += counts.nonfinite_output;
     if (last) merger.count_unchanged(what, counts, window.count);
