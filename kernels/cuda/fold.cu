@@ -7,7 +7,8 @@ namespace amalgam::cuda {
 namespace {
 
 template <template <class> class Fold, Sparsifier kind, class T>
-__global__ void __launch_bounds__(block_threads, 1) fold_kernel(FoldArguments arguments, DeviceCounts* counts) {
+__global__ void __launch_bounds__(block_threads, sizeof(T) == 4 ? 2 : 1)
+    fold_kernel(FoldArguments arguments, DeviceCounts* counts) {
     FoldPass<Fold<T>, kind, T> pass{arguments};
     pass.template run<pack_width>(grid_thread() * pack_width, grid_threads() * pack_width);
     add_counts(pass.counts, counts);

@@ -74,7 +74,7 @@ __device__ double share_of(const Operand& operand, int64_t at, const Softmax& so
 }
 
 template <class T>
-__global__ void __launch_bounds__(sum_lanes)
+__global__ void __launch_bounds__(sum_lanes, 1)
     divergence_kernel(Operand base, Operand other, int64_t row_first, int64_t rows, int64_t columns,
                       double* divergences) {
     AMALGAM_SHARED(double, lanes, sum_lanes);
@@ -138,7 +138,7 @@ __device__ uint32_t* sort_row(const Bits* keys, int64_t count, uint32_t* order, 
 }
 
 template <class T>
-__global__ void __launch_bounds__(sort_threads)
+__global__ void __launch_bounds__(sort_threads, 1)
     rank_kernel(RankedArguments arguments, int64_t rows, unsigned char* scratch, int64_t slot_bytes, double* factors) {
     using Bits = BitsOf<T>;
     AMALGAM_SHARED(uint32_t, counters, digits * sort_threads);

@@ -14,8 +14,9 @@ FLAGS = ["-std=c++20", "-fmad=false", "-Werror", "all-warnings",
          "-Xcompiler", "-fopenmp-simd,-ffp-contract=off,-Wall,-Wextra"]
 # Kernels of each source: one that is lost is noticed.
 KERNELS = {"fold": 24, "gram": 3, "row_fold": 14, "rows": 4, "select": 21, "statistics": 17}
-# Registers: two blocks of 256 threads on a multiprocessor; computing in double may take more, and so do tiles of products.
-REGISTERS, WIDE_REGISTERS, GRAM_REGISTERS = 128, 192, 168
+# Registers: two blocks of 256 threads on a multiprocessor (65,536 registers); computing in double may take more, and so do
+# tiles of products.
+REGISTERS, WIDE_REGISTERS, GRAM_REGISTERS = 128, 208, 184
 # The ranks of a row keep one operand in memory, far from any inner loop.
 STACK = {"rank_kernel": 16}
 # A product and a sum without .rn may become one instruction, and other bits than the CPU's.
