@@ -194,6 +194,8 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     const auto start = Clock::now();
     const bool first = world.rank() == 0;
     raise_file_limit();
+    std::unique_ptr<Device> device;
+    together(world, [&] { device = choose_device(options.device, world.node_rank(), world.node_size()); });
     Job job = open_job(world, options);
     if (first)
         for (const auto* list : {&job.recipe.warnings, &job.merge.warnings})
@@ -222,9 +224,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     JournalContents finished;
     std::unique_ptr<Journal> journal;
     std::unique_ptr<InputFiles> inputs;
-    std::unique_ptr<Device> device;
     together(world, [&] {
-        device = choose_device(options.device, world.node_rank(), world.node_size());
         settings = choose_settings(world, job, options, *device);
         finished = read_journals(building);
         inputs = std::make_unique<InputFiles>(job.merge, options.read);

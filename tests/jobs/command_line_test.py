@@ -13,7 +13,7 @@ from program import PARITY, Program, ZOO
 
 program = Program(sys.argv[1])
 mpiexec = [sys.argv[2], "-n", "3", "--oversubscribe"]
-COMMANDS = ["merge", "inspect", "plan", "methods", "convert-recipe", "synthesize"]
+COMMANDS = ["merge", "evaluate", "inspect", "plan", "methods", "convert-recipe", "synthesize"]
 TIES = os.path.join(PARITY, "recipes/ties.yaml")
 
 # Help
@@ -81,7 +81,7 @@ program.expect_error(2, "synthesize", "out", "--untouched", "1.5", contains=["fr
 program.expect_error(2, "synthesize", "out", "--seed", "-3", contains=["--seed -3"])
 
 # What is wrong with data: exit code 1
-program.expect_error(1, "merge", "a", "b", "--device", "cuda", contains=["this build has no CUDA backend"])
+program.expect_error(1, "merge", "a", "b", "--device", "cuda", contains=["--device cuda: this program was built without CUDA"])
 program.expect_error(1, "merge", "/no/such/recipe.yaml", "/tmp/never", contains=["/no/such/recipe.yaml"])
 program.expect_error(1, "inspect", "/no/such/model", contains=["/no/such/model"])
 program.expect_error(1, "methods", "tise", contains=['did you mean "ties"?'])
