@@ -11,6 +11,9 @@ available=$(awk '/MemAvailable/ { print int($2 / 1500000) }' /proc/meminfo)
 [ "$available" -ge 1 ] || available=1
 [ "$jobs" -le "$available" ] || jobs=$available
 
+# Another clone of the same sources is spared the compiler's work, where there is ccache.
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
+
 log=build/$preset.configure.log
 mkdir -p build
 cmake --preset "$preset" >"$log" 2>&1 || { cat "$log"; exit 1; }
