@@ -37,6 +37,9 @@ macro(amalgam_find_packages)
   pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
   find_package(Boost REQUIRED COMPONENTS program_options)
   find_package(MPI REQUIRED COMPONENTS C)
+  # oneDNN, without its CMake files, which ask for OpenCL.
+  find_path(AMALGAM_DNNL_HEADERS dnnl.hpp REQUIRED)
+  mark_as_advanced(AMALGAM_DNNL_HEADERS)
   if(AMALGAM_TESTS)
     find_package(GTest REQUIRED)
     # Debian's own, since numpy comes as its package.

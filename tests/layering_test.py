@@ -10,8 +10,8 @@ import sys
 root = pathlib.Path(sys.argv[1])
 
 # From the bottom up: a folder includes itself and what stands before it.
-LAYERS = ["kernels", "src/base", "src/device", "src/comm", "src/checkpoint", "src/plan", "src/recipe", "src/run",
-          "src/evaluate", "src/search", "jobs"]
+LAYERS = ["kernels", "src/base", "src/device", "src/comm", "src/checkpoint", "src/plan", "src/recipe",
+          "src/evaluate", "src/search", "src/run", "jobs"]
 # Exceptions from that order: a plan is pure data.
 NEVER = {"src/plan": {"src/comm", "src/device"}}
 # Library: pattern of its headers, and the folder whose .cc files (at most two) may include them; "" is any file there.
@@ -20,6 +20,7 @@ OWNED = {
     "NCCL": (r"nccl\.h", "src/comm"),
     "CUDA": (r"cuda.*", "src/device"),
     "HDF5": (r"(hdf5|H5.*)\.h", "src/checkpoint"),
+    "oneDNN": (r"(oneapi/)?dnnl.*", "src/evaluate"),
     "toml++": (r"toml(\+\+|plusplus)?/.*|toml\.hpp?", "src/recipe"),
     "yaml-cpp": (r"yaml-cpp/.*", "src/recipe"),
 }

@@ -1,0 +1,160 @@
+// amalgam evaluate: scores of a checkpoint on task files.
+#include "src/evaluate/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+
+#include "jobs/commands.h"
+#include "jobs/json.h"
+#include "jobs/table.h"
+#include "src/base/log.h"
+#include "src/evaluate/checkpoint_reader.h"
+#include "src/evaluate/decoder.h"
+#include "src/run/resources.h"
+
+namespace amalgam {
+namespace {
+
+constexpr Positional positionals[] = {{"MODEL", "folder of a decoder: config.json and safetensors files"}};
+constexpr Option options[] = {
+    {"task", "FILE", "task file, one JSON object a line (docs/tasks.md); repeatable", true},
+    {"weight", "NAME=X", "of a task in the score, instead of what its file says [1]; repeatable", true},
+    {"json", "OUT", "write scores and every item's result here as JSON; - is standard output, instead of the table"},
+    {"compute", "NAME",
+     "float32, bfloat16 (products of bfloat16 summed in float32), or auto: bfloat16 if the "
+     "weights are and the processor multiplies it [float32]"},
+    {"threads", "N", "never changes the result [one a core]"},
+    {"allow-unknown", "", "warn about keys of config.json and tensors that are not known instead of failing"},
+};
+constexpr std::string_view description =
+    "Runs the model over the tasks and prints a score for each, from 0 to 1, and their mean by weight. Tasks hold "
+    "token "
+    "ids, so no tokenizer is needed; tools/make_tasks.py makes them from text. Llama, Mistral, Qwen 2, Qwen 3 and "
+    "Gemma 2 are built in.";
+constexpr std::string_view examples =
+    "amalgam evaluate merged --task math-ja/search.jsonl\n"
+    "amalgam evaluate merged --task math.jsonl --task japanese.jsonl --weight japanese=0.5 --json scores.json";
+
+Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model) {
+    constexpr std::string_view names[] = {"float32", "bfloat16", "auto"};
+    const std::string name = arguments.choice("compute", names);
+    if (name == "bfloat16" && !has_fast_bfloat16())
+        fail("--compute bfloat16: this processor has no instructions for it (AVX512-BF16 or AMX); use float32 or auto");
+    const bool half = name == "bfloat16" || (name == "auto" && model.all_bfloat16 && has_fast_bfloat16());
+    return half ? Compute::bfloat16 : Compute::float32;
+}
+
+void set_weights(const Arguments& arguments, std::vector<Task>& tasks) {
+    for (const std::string& text : arguments.texts("weight")) {
+        const size_t equals = text.rfind('=');
+        if (equals == std::string::npos)
+            throw UsageError(fmt::format("--weight {}: NAME=X is expected", printable(text, 100)));
+        Arguments number;
+        number.options["weight"] = {text.substr(equals + 1)};
+        const double weight = number.number("weight", 1, 0, 1e9);
+        bool found = false;
+        for (Task& task : tasks)
+            if (task.name == text.substr(0, equals)) {
+                task.weight = weight;
+                found = true;
+            }
+        if (!found) throw UsageError(fmt::format("--weight {}: there is no task of this name", printable(text, 100)));
+    }
+}
+
+std::vector<Task> read_tasks(Files& files, const Arguments& arguments) {
+    std::vector<Task> tasks;
+    for (const std::string& path : arguments.texts("task")) tasks.push_back(read_task(files, path));
+    if (tasks.empty()) throw UsageError("--task is missing: what is the model to be asked?");
+    set_weights(arguments, tasks);
+    return tasks;
+}
+
+Json item_json(const ItemResult& item, Metric metric) {
+    Json json = {{"score", item.score}};
+    if (metric == Metric::choice || metric == Metric::choice_normalised)
+        json["log_likelihoods"] = item.log_likelihoods;
+    else if (!item.log_likelihoods.empty())
+        json["log_likelihood"] = item.log_likelihoods[0];
+    json["tokens"] = item.tokens;
+    if (!needs_generation(metric)) return json;
+    json["ids"] = item.written;
+    if (!item.text.empty()) json["text"] = item.text;
+    return json;
+}
+
+Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute) {
+    Json json = {{"model", model}, {"compute", compute_name(compute)}, {"score", evaluation.score}};
+    json["tasks"] = Json::array();
+    for (const TaskResult& task : evaluation.tasks) {
+        Json entry = {{"name", task.name},
+                      {"metric", metric_name(task.metric)},
+                      {"score", task.score},
+                      {"weight", task.weight},
+                      {"tokens", task.tokens}};
+        if (!needs_generation(task.metric)) entry["mean_nll"] = task.mean_nll;
+        if (task.metric == Metric::perplexity) entry["perplexity"] = std::exp(task.mean_nll);
+        entry["items"] = Json::array();
+        for (const ItemResult& item : task.items) entry["items"].push_back(item_json(item, task.metric));
+        json["tasks"].push_back(std::move(entry));
+    }
+    return json;
+}
+
+std::string evaluation_text(const Evaluation& evaluation) {
+    Table table("llrrrl");
+    table.add({"task", "metric", "items", "weight", "score", ""});
+    for (const TaskResult& task : evaluation.tasks) {
+        const std::string more = task.metric == Metric::perplexity
+                                     ? fmt::format("perplexity {:.4f}", std::exp(task.mean_nll))
+                                     : std::string();
+        table.add({printable(task.name, 100), std::string(metric_name(task.metric)),
+                   count_text(int64_t(task.items.size())), number_text(task.weight), fmt::format("{:.4f}", task.score),
+                   more});
+    }
+    if (evaluation.tasks.size() > 1) table.add({"all", "", "", "", fmt::format("{:.4f}", evaluation.score)});
+    return table.text();
+}
+
+void write_json(const std::string& path, const std::string& text) {
+    std::ofstream file(path, std::ios::binary);
+    file << text;
+    file.close();
+    check(file.good(), "{}: cannot be written: {}{}", printable(path), errno_text(errno), space_advice(errno));
+}
+
+int run(const Arguments& arguments) {
+    const auto files = disk_files();
+    const std::vector<Task> tasks = read_tasks(*files, arguments);
+    const std::string path = locate_model(*files, arguments.positionals[0], "");
+    const DecoderCheckpoint model = open_decoder(*files, path, arguments.has("allow-unknown"));
+    for (const std::string& warning : model.checkpoint.warnings) log_warning("{}", warning);
+    for (const std::string& warning : model.config.warnings) log_warning("{}", warning);
+    if (!model.warning.empty()) log_warning("{}", model.warning);
+    const Compute compute = choose_compute(arguments, model);
+    ThreadPool pool(int(arguments.integer("threads", usable_cores(), 1, 4096)));
+    ReaderWeights weights(model.config, checkpoint_reader(*files, model.checkpoint), compute);
+    Evaluation evaluation;
+    try {
+        evaluation = evaluate(weights, tasks, pool);
+    } catch (const BrokenModel& error) {
+        fail("{}: {}", printable(path), error.what());
+    }
+    const std::string out = arguments.text("json");
+    const Json json = out.empty() ? Json() : evaluation_json(evaluation, path, compute);
+    if (out == "-") {
+        print_out(json_text(json));
+        return 0;
+    }
+    if (!out.empty()) write_json(out, json_text(json));
+    print_out(evaluation_text(evaluation));
+    return 0;
+}
+
+}  // namespace
+
+const Command evaluate_command = {
+    "evaluate", "Score a checkpoint on tasks", description, positionals, options, examples, false, run};
+
+}  // namespace amalgam
