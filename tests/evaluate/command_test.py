@@ -1,0 +1,79 @@
+"""amalgam evaluate as a user meets it.
+
+command_test.py PROGRAM
+"""
+import json
+import os
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "jobs"))
+from program import ROOT, ZOO, Program  # noqa: E402
+
+program = Program(sys.argv[1])
+tasks = os.path.join(ROOT, "tests/data/zoo/tasks")
+math, ja = (os.path.join(tasks, name, "search.jsonl") for name in ("math-en", "lang-ja"))
+model = os.path.join(ZOO, "math-en")
+
+with tempfile.TemporaryDirectory() as folder:
+    out = os.path.join(folder, "out.json")
+    result = program.run("evaluate", model, "--task", math, "--task", ja, "--weight", "lang-ja=3", "--json", out)
+    program.expect(result.returncode == 0 and result.stderr == "", "evaluate", result)
+    for text in ("math-en", "exact_match", "0.9062", "0.0664", "256"):
+        program.expect(text in result.stdout, f"{text} in the table", result)
+    found = json.load(open(out))
+    program.expect([t["name"] for t in found["tasks"]] == ["math-en", "lang-ja"], "names of tasks")
+    program.expect([t["metric"] for t in found["tasks"]] == ["exact_match"] * 2, "metrics")
+    program.expect(found["tasks"][0]["score"] == 232 / 256 and found["tasks"][1]["score"] == 17 / 256, "scores")
+    program.expect(abs(found["score"] - (232 + 3 * 17) / 4 / 256) < 1e-12, "score by weight")
+    items = found["tasks"][0]["items"]
+    program.expect(len(items) == 256 and sum(i["score"] for i in items) == 232, "items")
+    program.expect(all(i["log_likelihood"] < 0 and i["tokens"] >= 2 for i in items), "log-likelihoods")
+
+    def threads(count):
+        result = program.run("evaluate", model, "--task", math, "--threads", count, "--json", "-")
+        program.expect(result.returncode == 0, "evaluate on standard output", result)
+        return result.stdout
+
+    program.expect(json.loads(threads(1))["tasks"][0] == {**found["tasks"][0]}, "the same numbers alone")
+    program.expect(threads(1) == threads(2) == threads(3), "threads change nothing")
+
+    result = program.run("evaluate", model, "--task", math, "--compute", "auto", "--json", "-")
+    scores = json.loads(result.stdout)
+    program.expect(abs(scores["score"] - 232 / 256) < 0.02, f"--compute auto: {scores['score']}")
+    program.expect(scores["compute"] in ("bfloat16", "float32"), "compute is named")
+
+    # What is decoded: text by a token table.
+    vocabulary = json.load(open(os.path.join(model, "tokenizer.json")))["model"]["vocab"]
+    words = sorted(vocabulary, key=vocabulary.get)
+    numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    json.dump([str(numbers.index(w)) + " " if w in numbers else w + " " for w in words],
+              open(os.path.join(folder, "tokens.json"), "w"))
+    lines = [json.loads(line) for line in open(math)]
+    with open(os.path.join(folder, "numbers.jsonl"), "w") as file:
+        file.write(json.dumps({"task": {"metric": "last_number", "tokens": "tokens.json", "limit": 12}}) + "\n")
+        for line in lines:
+            file.write(json.dumps({"prompt_ids": line["prompt_ids"], "answer_ids": line["answer_ids"]}) + "\n")
+    result = program.run("evaluate", model, "--task", os.path.join(folder, "numbers.jsonl"), "--json", "-")
+    program.expect(result.returncode == 0, "last number", result)
+    task = json.loads(result.stdout)["tasks"][0]
+    program.expect(task["metric"] == "last_number" and task["score"] >= 232 / 256, f"last number: {task['score']}")
+    program.expect(all("text" in item and item["ids"] for item in task["items"]), "texts")
+
+    bad = os.path.join(folder, "bad.jsonl")
+    with open(bad, "w") as file:
+        file.write(open(math).readline() + '{"prompt_ids": [1, 5000], "answer_ids": [3]}\n')
+    program.expect_error(1, "evaluate", model, "--task", bad, contains=["bad.jsonl:2", "5000"])
+    with open(bad, "w") as file:
+        file.write('{"prompt_ids": [' + ", ".join(["1"] * 128) + '], "answer_ids": [3]}\n')
+    program.expect_error(1, "evaluate", model, "--task", bad, contains=["bad.jsonl:1", "context of 128"])
+    program.expect_error(1, "evaluate", model, "--task", os.path.join(folder, "none"), contains=["no such task file"])
+    program.expect_error(1, "evaluate", os.path.join(folder, "none"), "--task", math, contains=["none"])
+    program.expect_error(1, "evaluate", model, "--task", math, "--json", os.path.join(folder, "no/such/folder"),
+                         contains=["cannot be written"])
+    program.expect_error(2, "evaluate", model, contains=["--task is missing"])
+    program.expect_error(2, "evaluate", model, "--task", math, "--weight", "other=1", contains=["no task of this name"])
+    program.expect_error(2, "evaluate", model, "--task", math, "--weight", "math-en=x", contains=["--weight"])
+    program.expect_error(2, "evaluate", model, "--task", math, "--compute", "float16", contains=["float16"])
+
+program.done()
