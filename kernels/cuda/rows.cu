@@ -63,8 +63,8 @@ struct Softmax {
 template <class T>
 __device__ Softmax softmax_of_row(const Operand& operand, int64_t row_first, int64_t count, double* lanes) {
     const double highest = highest_of_row<T>(operand, count, lanes);
-    const double total = sum_of_row(row_first, count, lanes,
-                                    [&](int64_t i) { return exact_exp(element<T>(operand, i) - highest); });
+    const double total =
+        sum_of_row(row_first, count, lanes, [&](int64_t i) { return exact_exp(element<T>(operand, i) - highest); });
     return {highest, total};
 }
 
@@ -74,9 +74,8 @@ __device__ double share_of(const Operand& operand, int64_t at, const Softmax& so
 }
 
 template <class T>
-__global__ void __launch_bounds__(sum_lanes, 1)
-    divergence_kernel(Operand base, Operand other, int64_t row_first, int64_t rows, int64_t columns,
-                      double* divergences) {
+__global__ void __launch_bounds__(sum_lanes, 1) divergence_kernel(Operand base, Operand other, int64_t row_first,
+                                                                  int64_t rows, int64_t columns, double* divergences) {
     AMALGAM_SHARED(double, lanes, sum_lanes);
     for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
         const int64_t begin = row * columns, first = row_first + begin;
@@ -165,6 +164,53 @@ __global__ void __launch_bounds__(sort_threads, 1)
     }
 }
 
+/// Keys of consecutive rows, `first` elements after element 0 of the arguments.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    row_keys_kernel(RankedArguments arguments, int64_t first, int64_t count, BitsOf<T>* keys) {
+    const Operand input = at_element(arguments.input, first);
+    const KeyArguments key{at_element(arguments.base, first), &input, 1, nullptr, count};
+    KeyPass<KeyKind::distance, T>{key}.template extract<pack_width>(0, keys, grid_thread() * pack_width,
+                                                                    grid_threads() * pack_width);
+}
+
+/// Ranks within short rows: an element's is the number of smaller ones.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    short_rank_kernel(RankedArguments arguments, int64_t first, int64_t count, const BitsOf<T>* keys, double* factors) {
+    const int64_t columns = arguments.columns;
+    const int64_t begin = arguments.first / columns * columns + first, last = arguments.first + arguments.count;
+    for (int64_t e = grid_thread(); e < count; e += grid_threads()) {
+        const int64_t place = begin + e, own = e % columns;
+        if (place < arguments.first || place >= last) continue;
+        const BitsOf<T>* row = keys + (e - own);
+        const BitsOf<T> key = row[own];
+        int64_t rank = 0;
+        for (int64_t other = 0; other < columns; ++other)
+            rank += int64_t(row[other] < key || (row[other] == key && other > own));
+        factors[place - arguments.first] = ranked_factor(arguments, place, rank);
+    }
+}
+
+/// Rows up to this length are ranked by comparing all with all, which costs less than a sort's barriers.
+constexpr int64_t short_row = 512;
+
+template <class T>
+int rank_short_rows(const Queue& queue, const RankedArguments& arguments, int64_t rows, int64_t rows_at_once,
+                    BitsOf<T>* keys, double* factors) {
+    for (int64_t row = 0; row < rows; row += rows_at_once) {
+        const int64_t first = row * arguments.columns;
+        const int64_t count = std::min(rows_at_once, rows - row) * arguments.columns;
+        if (const int error = launch(queue, blocks_for(queue, count, block_threads * pack_width), block_threads,
+                                     row_keys_kernel<T>, arguments, first, count, keys))
+            return error;
+        if (const int error = launch(queue, blocks_for(queue, count, block_threads), block_threads,
+                                     short_rank_kernel<T>, arguments, first, count, keys, factors))
+            return error;
+    }
+    return 0;
+}
+
 }  // namespace
 
 int divergences(const Queue& queue, bool wide, const Operand& base, const Operand& other, int64_t row_first,
@@ -181,16 +227,23 @@ int64_t ranked_rows(const RankedArguments& arguments) {
 }  // namespace
 
 int64_t ranked_rows_at_once(const Queue& queue, const RankedArguments& arguments) {
-    return blocks_for(queue, ranked_rows(arguments), 1);
+    const int64_t rows = ranked_rows(arguments);
+    return arguments.columns <= short_row ? rows : blocks_for(queue, rows, 1);
 }
 
 uint64_t ranked_scratch(bool wide, const RankedArguments& arguments) {
+    if (arguments.columns <= short_row) return uint64_t(arguments.columns) * (wide ? 8 : 4);
     const uint64_t bytes = uint64_t(arguments.columns) * ((wide ? 8 : 4) + 2 * sizeof(uint32_t));
     return (bytes + 255) / 256 * 256;
 }
 
 int ranked_factors(const Queue& queue, bool wide, const RankedArguments& arguments, int64_t slots, void* scratch,
                    double* factors) {
+    if (arguments.columns <= short_row) {
+        const int64_t rows = ranked_rows(arguments);
+        return wide ? rank_short_rows<double>(queue, arguments, rows, slots, static_cast<uint64_t*>(scratch), factors)
+                    : rank_short_rows<float>(queue, arguments, rows, slots, static_cast<uint32_t*>(scratch), factors);
+    }
     return launch_cooperative_block(queue, slots, sort_threads, wide ? rank_kernel<double> : rank_kernel<float>,
                                     arguments, ranked_rows(arguments), static_cast<unsigned char*>(scratch),
                                     static_cast<int64_t>(ranked_scratch(wide, arguments)), factors);
