@@ -1,6 +1,6 @@
 """The model axis: groups of ranks that read different models give the bytes of one rank that reads all, for every method.
 
-groups_test.py PROGRAM MPIEXEC [light] [more arguments of `amalgam merge`]
+groups_test.py PROGRAM MPIEXEC [light] [tiny] [more arguments of `amalgam merge`]
 """
 
 import os
@@ -13,7 +13,7 @@ from merging import Merging, files_hash, read_report, tensor_hashes, write_model
 from variants import VARIANTS, facts_of, make_models
 
 test = Merging(sys.argv)
-MORE = [word for word in sys.argv[3:] if word != "light"]
+MORE = [word for word in sys.argv[3:] if word not in ("light", "tiny")]
 GRIDS = [(2, 2), (3, 3), (4, 2), (6, 2), (6, 3)]  # ranks, groups
 SETTINGS = [[], ["--memory", "8MiB", "--threads", "2"], ["--shard-size", "1MB"], ["--read", "direct", "--threads", "2"]]
 

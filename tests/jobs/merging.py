@@ -1,8 +1,9 @@
 """What the tests of `amalgam merge` share: models of odd sizes, recipes, launchers, and what an output holds.
 
-    TEST PROGRAM MPIEXEC [light]
+    TEST PROGRAM MPIEXEC [light] [tiny]
 
 light: under a sanitizer, where a program starts and runs many times slower; tests then leave out repetitions, never kinds.
+tiny: small tensors, for devices that are emulated.
 """
 
 import hashlib
@@ -42,6 +43,20 @@ SHAPES = {
 }
 
 
+TINY_SHAPES = SHAPES | {
+    "model.embed_tokens.weight": (61, 33),
+    "model.layers.0.self_attn.q_proj.weight": (33, 33),
+    "model.layers.0.self_attn.k_proj.weight": (7, 33),
+    "model.layers.0.mlp.up_proj.weight": (41, 333),
+    "model.layers.0.mlp.down_proj.weight": (33, 41),
+    "model.layers.1.self_attn.q_proj.weight": (33, 33),
+    "model.layers.1.mlp.up_proj.weight": (41, 33),
+    "odd.column.weight": (701, 1),
+    "odd.long.weight": (3 * 65536 + 17,),
+    "odd.long_rows.weight": (2, 1003),
+}
+
+
 class Merging(Program):
     """A Program with a folder for everything, which done() removes."""
 
@@ -49,6 +64,7 @@ class Merging(Program):
         super().__init__(words[1])
         self.mpiexec = words[2]
         self.light = "light" in words[3:]
+        self.shapes = TINY_SHAPES if "tiny" in words[3:] else SHAPES
         self.root = tempfile.mkdtemp(prefix="amalgam-test-")
         self.inputs = []  # folders in it that no merge may change
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_COMM", "PMI", "SLURM"))}

@@ -1,7 +1,7 @@
 """One answer: every method and variant gives the same bytes for any number of ranks and threads, any memory, work block
 and way of reading, and the same tensors for any shard size. Tensors of odd sizes and several blocks, that straddle ranks.
 
-same_bytes_test.py PROGRAM MPIEXEC even|odd [light] [more arguments of `amalgam merge`]
+same_bytes_test.py PROGRAM MPIEXEC even|odd [light] [tiny] [more arguments of `amalgam merge`]
 
 even, odd: every other of the methods, and every other of the further variants, so that two tests share the work.
 """
@@ -14,7 +14,7 @@ from merging import Merging, files_hash, read_report, tensor_hashes
 from variants import VARIANTS, facts_of, make_models
 
 test = Merging(sys.argv)
-MORE = [word for word in sys.argv[3:] if word not in ("even", "odd", "light")]
+MORE = [word for word in sys.argv[3:] if word not in ("even", "odd", "light", "tiny")]
 
 # ranks (0: without mpirun) x threads, memory, work block, reading, shard size. The settings move on by one with each
 # variant, so that every number of ranks meets all of them.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from merging import SHAPES, expert_values, write_model
+from merging import expert_values, write_model
 
 # name, method, base, models, parameters of each model, parameters of the whole, more lines of the recipe
 PAPER = 'compat = "paper"'
@@ -50,7 +50,7 @@ VARIANTS = [
 def make_models(test):
     """bf16: not all finite; f32: on a finer grid; mixed: a base of bfloat16 among wider experts"""
     for model in range(5):
-        values = expert_values(SHAPES, 1, model)
+        values = expert_values(test.shapes, 1, model)
         name = f"e{model}" if model else "base"
         if model == 2:
             flat = values["odd.long.weight"]
