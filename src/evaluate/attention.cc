@@ -45,21 +45,32 @@ AMALGAM_CLONES void dot_products(const Tile& tile, const float* keys, int64_t he
     }
 }
 
-/// Scores of keys [low, high) to their exponentials; returns one over their sum.
-AMALGAM_CLONES float exponentials(float* scores, int64_t low, int64_t high, float scale, float cap) {
+/// Scores of blocks [first, last) to their exponentials, 0 for keys outside of [low, high); returns one over their sum.
+/// Whole blocks, since the odd ends of short rows would cost more than the rest.
+AMALGAM_CLONES float exponentials(float* scores, int64_t first, int64_t last, int64_t low, int64_t high, float scale,
+                                  float cap) {
     if (cap > 0) {
-#pragma omp simd
-        for (int64_t key = low; key < high; ++key) scores[key] = cap * vector_tanh(scores[key] * scale / cap);
+        for (int64_t key = first * block; key < last * block; ++key)
+            scores[key] = cap * vector_tanh(scores[key] * scale / cap);
         scale = 1;
     }
-    float largest = -std::numeric_limits<float>::infinity();
+    const float nothing = -std::numeric_limits<float>::infinity();
+    for (int64_t key = first * block; key < low; ++key) scores[key] = nothing;
+    for (int64_t key = high; key < last * block; ++key) scores[key] = nothing;
+    float largest = nothing;
+    for (int64_t at = first; at < last; ++at) {
+        const float* own = scores + at * block;
 #pragma omp simd reduction(max : largest)
-    for (int64_t key = low; key < high; ++key) largest = scores[key] > largest ? scores[key] : largest;
+        for (int64_t key = 0; key < block; ++key) largest = own[key] > largest ? own[key] : largest;
+    }
     float sum = 0;
+    for (int64_t at = first; at < last; ++at) {
+        float* own = scores + at * block;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t key = low; key < high; ++key) {
-        scores[key] = vector_exp((scores[key] - largest) * scale);
-        sum += scores[key];
+        for (int64_t key = 0; key < block; ++key) {
+            own[key] = vector_exp((own[key] - largest) * scale);
+            sum += own[key];
+        }
     }
     return 1 / sum;
 }
@@ -100,10 +111,8 @@ void attend_tile(const DecoderConfig& config, const Tile& tile, int rows, const 
     float shares[tile_rows];
     for (int row = 0; row < tile_rows; ++row) {
         float* own = scores + row * stride;
-        shares[row] =
-            exponentials(own, tile.low[row], tile.high[row], config.attention_scale, config.attention_softcap);
-        std::fill(own + low, own + tile.low[row], 0.0f);
-        std::fill(own + tile.high[row], own + high, 0.0f);
+        shares[row] = exponentials(own, low / block, stride / block, tile.low[row], tile.high[row],
+                                   config.attention_scale, config.attention_softcap);
     }
     weighted_sums(scores, stride, stored.values(kv_head), stored.padded(), low, high, scratch.results.data());
     for (int row = 0; row < rows; ++row) {

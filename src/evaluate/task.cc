@@ -8,6 +8,7 @@
 
 #include "src/base/error.h"
 #include "src/base/nearest.h"
+#include "src/evaluate/metrics.h"
 
 namespace amalgam {
 namespace {
@@ -243,41 +244,61 @@ Task read_task(Files& files, const std::string& path) {
     return task;
 }
 
+namespace {
+
+std::string place(const Task& task, const TaskItem& item) {
+    return fmt::format("{}:{}", printable(task.path), item.line);
+}
+
+void check_ids(const Task& task, const TaskItem& item, const std::vector<int32_t>& ids, int64_t vocabulary,
+               std::string_view what) {
+    for (int32_t id : ids)
+        if (id < 0 || id >= vocabulary)
+            fail("{}: {} holds token {}, the model's vocabulary has {}: was the file made with another tokenizer?",
+                 place(task, item), what, id, vocabulary);
+}
+
+/// Tokens of the longest sequence that the item asks for.
+int64_t longest_of(const Task& task, const TaskItem& item) {
+    size_t answer = item.answer.size();
+    for (const std::vector<int32_t>& choice : item.choices) answer = std::max(answer, choice.size());
+    if (needs_generation(task.metric)) answer = size_t(task.limit);
+    return int64_t(item.prompt.size() + answer);
+}
+
+void check_item(const Task& task, const TaskItem& item, const DecoderConfig& config,
+                const std::vector<int32_t>& end_ids) {
+    check_ids(task, item, item.prompt, config.vocabulary, "the prompt");
+    check_ids(task, item, item.answer, config.vocabulary, "the answer");
+    for (const std::vector<int32_t>& choice : item.choices)
+        check_ids(task, item, choice, config.vocabulary, "a choice");
+    if (task.metric == Metric::exact_match)
+        for (int32_t id : item.answer)
+            if (std::find(end_ids.begin(), end_ids.end(), id) != end_ids.end())
+                fail("{}: the answer holds token {}, which ends a text: leave it out", place(task, item), id);
+    if (const int64_t length = longest_of(task, item); length > config.context)
+        fail("{}: {} tokens of prompt and answer are more than the model's context of {}", place(task, item), length,
+             config.context);
+    if (task.metric != Metric::last_number) return;
+    const std::string answer = item.answer_text.empty() ? task.tokens->text(item.answer) : item.answer_text;
+    if (!last_number(answer)) fail("{}: there is no number in the answer", place(task, item));
+}
+
+}  // namespace
+
 void check_task(const Task& task, const DecoderConfig& config) {
-    const auto place = [&](const TaskItem& item) { return fmt::format("{}:{}", printable(task.path), item.line); };
-    const auto check_ids = [&](const TaskItem& item, const std::vector<int32_t>& ids, std::string_view what) {
-        for (int32_t id : ids)
-            check(id < config.vocabulary,
-                  "{}: {} holds token {}, the model's vocabulary has {}: was the file made with "
-                  "another tokenizer?",
-                  place(item), what, id, config.vocabulary);
-    };
     const std::vector<int32_t>& end_ids = task.end_ids.empty() ? config.end_ids : task.end_ids;
     const bool ends = task.metric == Metric::exact_match || needs_generation(task.metric);
-    check(!ends || !end_ids.empty(),
-          "{}: neither the task (\"end_ids\") nor the model's config.json (eos_token_id) "
-          "says which token ends a text",
-          printable(task.path));
+    if (ends && end_ids.empty())
+        fail(
+            "{}: neither the task (\"end_ids\") nor the model's config.json (eos_token_id) says which token ends a "
+            "text",
+            printable(task.path));
     for (int32_t id : end_ids)
-        check(id < config.vocabulary, "{}: end token {} is beyond the model's vocabulary of {}", printable(task.path),
-              id, config.vocabulary);
-    for (const TaskItem& item : task.items) {
-        check_ids(item, item.prompt, task.metric == Metric::perplexity ? "the text" : "the prompt");
-        check_ids(item, item.answer, "the answer");
-        size_t longest = item.answer.size();
-        for (const std::vector<int32_t>& choice : item.choices) {
-            check_ids(item, choice, "a choice");
-            longest = std::max(longest, choice.size());
-        }
-        if (task.metric == Metric::exact_match)
-            for (int32_t id : item.answer)
-                check(std::find(end_ids.begin(), end_ids.end(), id) == end_ids.end(),
-                      "{}: the answer holds token {}, which ends a text: leave it out", place(item), id);
-        if (needs_generation(task.metric)) longest = size_t(task.limit);
-        const int64_t length = int64_t(item.prompt.size() + longest);
-        check(length <= config.context, "{}: {} tokens of prompt and answer are more than the model's context of {}",
-              place(item), length, config.context);
-    }
+        if (id >= config.vocabulary)
+            fail("{}: end token {} is beyond the model's vocabulary of {}", printable(task.path), id,
+                 config.vocabulary);
+    for (const TaskItem& item : task.items) check_item(task, item, config, end_ids);
 }
 
 }  // namespace amalgam
