@@ -2,6 +2,7 @@
 """Tokens per second of scoring passes: `amalgam evaluate` against Hugging Face transformers, in turns, in one run.
 
     evaluate_speed.py PROGRAM MODEL [--dtype float32 bfloat16] [--texts 16] [--tokens 256] [--rounds 5] [--threads N]
+                      [--no-decoding]
 
 MODEL is a folder of a decoder. Both score the same random texts: forward pass and log-likelihood of every token. amalgam runs
 once on the texts and once on the texts twice over, so that the difference is scoring alone, without starting and loading;
@@ -26,6 +27,7 @@ def read_options():
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--no-decoding", action="store_true")
     return parser.parse_args()
 
 
@@ -92,14 +94,20 @@ def compare(options, folder, texts, dtype):
         best[name] = min(best.get(name, 1e9), seconds)
 
     for _ in range(options.rounds):
-        for name in ("score-1", "score-2", "write-1", "write-2"):
+        for name in ("score-1", "score-2"):
             note(name, amalgam_seconds(options, folder, name, dtype))
         note("peer score", peer.score_seconds(texts))
+        if options.no_decoding:
+            continue
+        for name in ("write-1", "write-2"):
+            note(name, amalgam_seconds(options, folder, name, dtype))
         for times in (1, 2):
             note(f"peer write-{times}", peer.write_seconds(texts, NEW_TOKENS * times))
     scored, written = len(texts) * options.tokens, min(8, len(texts)) * NEW_TOKENS
     own, other = scored / (best["score-2"] - best["score-1"]), scored / best["peer score"]
-    print(f"{dtype} scoring:  amalgam {own:7.0f} tokens/s, transformers {other:7.0f}, ratio {own / other:.2f}")
+    print(f"{dtype} scoring:  amalgam {own:7.0f} tokens/s, transformers {other:7.0f}, ratio {own / other:.2f}", flush=True)
+    if options.no_decoding:
+        return
     own = written / (best["write-2"] - best["write-1"])
     other = written / (best["peer write-2"] - best["peer write-1"])
     print(f"{dtype} decoding: amalgam {own:7.0f} tokens/s, transformers {other:7.0f}, ratio {own / other:.2f}", flush=True)
