@@ -2,10 +2,9 @@
 #pragma once
 #include <gtest/gtest.h>
 
-
 #include <cstdlib>
-#include <memory>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -144,15 +143,23 @@ struct Case {
 
 inline std::vector<Case> cases() {
     std::vector<Case> all;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    // Ten times slower: every size of a border once.
+    for (int64_t count : {1, 7, 255, 65537})
+        for (int models : {1, 8})
+            if (models == 1 || count < 65536) all.push_back({count, models});
+#else
     for (int64_t count : {1, 7, 255, 65535, 65536, 65537, 3 * 65536 + 17})
         for (int models : {1, 2, 8}) all.push_back({count, models});
+#endif
     all.push_back({255, 70});
     all.push_back({65537, 70});
     return all;
 }
 
 inline const std::vector<Dtype>& computed_dtypes() {
-    static const std::vector<Dtype> dtypes{Dtype::bf16, Dtype::f16, Dtype::f32, Dtype::f64, Dtype::f8_e4m3, Dtype::f8_e5m2};
+    static const std::vector<Dtype> dtypes{Dtype::bf16, Dtype::f16,     Dtype::f32,
+                                           Dtype::f64,  Dtype::f8_e4m3, Dtype::f8_e5m2};
     return dtypes;
 }
 
@@ -162,9 +169,9 @@ void each_sample(const Body& body) {
     for (Dtype dtype : computed_dtypes())
         for (const Case& one : cases()) {
             const bool awkward = one.models != 2;
-            body(Sample(dtype, one.count, one.models, awkward),
-                 std::string(info(dtype).name) + ", " + std::to_string(one.count) + " elements, " +
-                     std::to_string(one.models) + " models");
+            body(Sample(dtype, one.count, one.models, awkward), std::string(info(dtype).name) + ", " +
+                                                                    std::to_string(one.count) + " elements, " +
+                                                                    std::to_string(one.models) + " models");
         }
 }
 
