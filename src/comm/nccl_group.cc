@@ -112,13 +112,20 @@ class CallGroup {
 /// NCCL's communicator: its calls do not block, so that every wait has a limit and sees errors of others.
 class Connection {
   public:
-    Connection(const ncclUniqueId& id, int rank, int size, int device)
-        : rank_(rank), size_(size), device_(device), exceptions_(std::uncaught_exceptions()) {
-        const CurrentDevice current(device_);
-        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-        config.blocking = 0;
+    Connection(const ncclUniqueId& id, Communicator& ranks, int device)
+        : rank_(ranks.rank()), size_(ranks.size()), device_(device), exceptions_(std::uncaught_exceptions()) {
+        std::string refusal;
         try {
+            const CurrentDevice current(device_);
+            ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+            config.blocking = 0;
             AMALGAM_NCCL_CALL(handle_, ncclCommInitRankConfig(&handle_, size_, id, rank_, &config));
+        } catch (const Error& caught) {
+            refusal = caught.what();
+        }
+        try {
+            ranks.agree(refusal);  // who waits for a rank that did not start does so up to the limit
+            const CurrentDevice current(device_);
             settle("the start of NCCL");
         } catch (const Error& error) {
             abort(error.what());
@@ -285,8 +292,8 @@ ncclRedOp_t operation_of(Reduction reduction) {
 
 class Group : public NcclGroup {
   public:
-    Group(const ncclUniqueId& id, int rank, int size, int device)
-        : connection_(std::make_shared<Connection>(id, rank, size, device)), queue_(device) {}
+    Group(const ncclUniqueId& id, Communicator& ranks, int device)
+        : connection_(std::make_shared<Connection>(id, ranks, device)), queue_(device) {}
 
     int rank() const override { return connection_->rank(); }
     int size() const override { return connection_->size(); }
@@ -468,7 +475,7 @@ std::unique_ptr<NcclGroup> make_nccl_group(Communicator& ranks, int device) {
     });
     ranks.broadcast(std::as_writable_bytes(std::span(&id, 1)), 0);
     std::unique_ptr<NcclGroup> group;
-    keep_error([&] { group = std::make_unique<Group>(id, ranks.rank(), ranks.size(), device); });
+    keep_error([&] { group = std::make_unique<Group>(id, ranks, device); });
     return group;
 }
 

@@ -61,7 +61,7 @@ DeviceBuffer DevicePool::take(uint64_t bytes) {
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         fail("GPU {} has no room for {} bytes more: this process holds {} bytes of it, others may hold the rest; a smaller "
-             "--memory makes windows smaller, fewer ranks on the GPU leave more to each",
+             "--memory or fewer --threads need less, fewer ranks on the GPU leave more to each",
              device_, rounded, in_use_);
     }
     check_cuda(error, "allocating GPU memory");
