@@ -29,9 +29,9 @@ void to_float(Dtype dtype, const std::string& bytes, float* to) {
             widen_bfloat16(reinterpret_cast<const uint16_t*>(bytes.data()), int64_t(bytes.size() / 2), to);
             return;
         case Dtype::f64: convert<double>(bytes, to, [](double value) { return float(value); }); return;
-        case Dtype::f16: convert<uint16_t>(bytes, to, float_from_f16); return;
-        case Dtype::f8_e4m3: convert<uint8_t>(bytes, to, float_from_e4m3); return;
-        case Dtype::f8_e5m2: convert<uint8_t>(bytes, to, float_from_e5m2); return;
+        case Dtype::f16: convert<uint16_t>(bytes, to, [](auto value) { return float_from_f16(value); }); return;
+        case Dtype::f8_e4m3: convert<uint8_t>(bytes, to, [](auto value) { return float_from_e4m3(value); }); return;
+        case Dtype::f8_e5m2: convert<uint8_t>(bytes, to, [](auto value) { return float_from_e5m2(value); }); return;
         default: break;
     }
     fail("weights of type {} cannot be computed with", info(dtype).name);
