@@ -52,13 +52,14 @@ struct Format<Dtype::f64> {
     static AMALGAM_BODY double expand(Bits stored) { return double_of(stored); }
     template <class T>
     static AMALGAM_BODY Bits shrink(T value) {
-        return value == value ? bits_of(static_cast<double>(value)) : canonical_nan_bits<double>;
+        const double wide = static_cast<double>(value);
+        return wide == wide ? bits_of(wide) : canonical_nan_bits<double>;
     }
 };
 
 /// What one access moves, and the alignment it needs.
 template <int N, class Bits>
-constexpr int access_bytes = N * int(sizeof(Bits)) < 16 ? N * int(sizeof(Bits)) : 16;
+constexpr int access_bytes = N* int(sizeof(Bits)) < 16 ? N* int(sizeof(Bits)) : 16;
 /// Elements of one access.
 template <int N, class Bits>
 constexpr int access_elements = access_bytes<N, Bits> / int(sizeof(Bits));

@@ -17,8 +17,8 @@ __global__ void __launch_bounds__(block_threads, sizeof(T) == 4 ? 2 : 1)
 template <template <class> class Fold, Sparsifier kind>
 int by_type(const Queue& queue, bool wide, const FoldArguments& arguments, DeviceCounts* counts) {
     const int64_t blocks = blocks_for(queue, arguments.count, block_threads * pack_width);
-    return launch(queue, blocks, block_threads,
-                  wide ? fold_kernel<Fold, kind, double> : fold_kernel<Fold, kind, float>, arguments, counts);
+    return launch(queue, blocks, block_threads, wide ? fold_kernel<Fold, kind, double> : fold_kernel<Fold, kind, float>,
+                  arguments, counts);
 }
 
 template <template <class> class Fold>

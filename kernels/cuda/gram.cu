@@ -99,9 +99,9 @@ __global__ void __launch_bounds__(block_threads, 2)
 int gram(const Queue& queue, bool wide, const GramArguments& arguments, const Piece* pieces, int64_t piece_count,
          int64_t first_tile, int64_t tiles, double* lanes, double* products) {
     const int64_t tasks = piece_count * tiles;
-    const int error = launch(queue, blocks_for(queue, tasks, 1), gram_threads,
-                             wide ? gram_kernel<double> : gram_kernel<float>, arguments, pieces, first_tile, tiles,
-                             tasks, lanes);
+    const int error =
+        launch(queue, blocks_for(queue, tasks, 1), gram_threads, wide ? gram_kernel<double> : gram_kernel<float>,
+               arguments, pieces, first_tile, tiles, tasks, lanes);
     if (error) return error;
     return launch(queue, blocks_for(queue, tasks * tile_sums, block_threads), block_threads, gram_fold_kernel, lanes,
                   arguments.input_count, first_tile, tiles, tasks, products);

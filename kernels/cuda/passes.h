@@ -83,8 +83,8 @@ int fusion(const Queue& queue, bool wide, const SelectArguments& arguments, Devi
 int changes(const Queue& queue, bool wide, const KeyArguments& arguments, double epsilon, uint8_t* active,
             unsigned long long* changes);
 
-int divergences(const Queue& queue, bool wide, const Operand& base, const Operand& other, int64_t row_first, int64_t rows,
-                int64_t columns, double* divergences);
+int divergences(const Queue& queue, bool wide, const Operand& base, const Operand& other, int64_t row_first,
+                int64_t rows, int64_t columns, double* divergences);
 /// Rows that ranked_factors() sorts at a time, each in ranked_scratch() bytes.
 int64_t ranked_rows_at_once(const Queue& queue, const RankedArguments& arguments);
 uint64_t ranked_scratch(bool wide, const RankedArguments& arguments);

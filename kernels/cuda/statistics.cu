@@ -53,9 +53,9 @@ template <Sparsifier kind>
 int norms_by_type(const Queue& queue, bool wide, const FoldArguments& arguments, int64_t first_block, int64_t blocks,
                   double* lanes, double* totals) {
     const int64_t tasks = blocks * arguments.model_count;
-    const int error = launch(queue, blocks_for(queue, tasks * threads_per_sum, block_threads), block_threads,
-                             wide ? norm_kernel<kind, double> : norm_kernel<kind, float>, arguments, first_block, tasks,
-                             lanes);
+    const int error =
+        launch(queue, blocks_for(queue, tasks * threads_per_sum, block_threads), block_threads,
+               wide ? norm_kernel<kind, double> : norm_kernel<kind, float>, arguments, first_block, tasks, lanes);
     return error ? error : fold_lanes_of(queue, lanes, 2 * tasks, totals);
 }
 
@@ -154,9 +154,7 @@ __global__ void __launch_bounds__(block_threads, 1)
 
 int norms(const Queue& queue, Sparsifier sparsifier, bool wide, const FoldArguments& arguments, int64_t first_block,
           int64_t blocks, double* lanes, double* totals) {
-    const auto run = [&](auto by_type) {
-        return by_type(queue, wide, arguments, first_block, blocks, lanes, totals);
-    };
+    const auto run = [&](auto by_type) { return by_type(queue, wide, arguments, first_block, blocks, lanes, totals); };
     switch (sparsifier) {
         case Sparsifier::none: return run(norms_by_type<Sparsifier::none>);
         case Sparsifier::magnitude: return run(norms_by_type<Sparsifier::magnitude>);
@@ -174,9 +172,9 @@ int variance_mask(const Queue& queue, bool wide, const SelectArguments& argument
 int energies(const Queue& queue, bool wide, const SelectArguments& arguments, const uint8_t* kept, int64_t first_block,
              int64_t blocks, double* lanes, double* energies) {
     const int64_t tasks = blocks * arguments.key.input_count;
-    const int error = launch(queue, blocks_for(queue, tasks * threads_per_sum, block_threads), block_threads,
-                             wide ? energy_kernel<double> : energy_kernel<float>, arguments.key, kept, first_block,
-                             tasks, lanes);
+    const int error =
+        launch(queue, blocks_for(queue, tasks * threads_per_sum, block_threads), block_threads,
+               wide ? energy_kernel<double> : energy_kernel<float>, arguments.key, kept, first_block, tasks, lanes);
     return error ? error : fold_lanes_of(queue, lanes, tasks, energies);
 }
 

@@ -24,8 +24,8 @@ class CudaDevice final : public Device {
         cudaDeviceProp properties{};
         check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the properties of the GPU");
         check(properties.major >= 8,
-              "GPU {} ({}) has compute capability {}.{}; this program is built for 8.0 and later: use --device cpu", device,
-              properties.name, properties.major, properties.minor);
+              "GPU {} ({}) has compute capability {}.{}; this program is built for 8.0 and later: use --device cpu",
+              device, properties.name, properties.major, properties.minor);
         size_t free = 0, total = 0;
         check_cuda(cudaMemGetInfo(&free, &total), "asking for the memory of the GPU");
         const uint64_t share = uint64_t(free) / 10 * 8 / uint64_t(ranks);
@@ -82,10 +82,11 @@ std::unique_ptr<Device> make_cuda_device(int node_rank, int node_size) {
     if (error != cudaSuccess || count == 0) {
         cudaGetLastError();
         const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-        fail("--device cuda: no GPU is to be seen ({}; CUDA_VISIBLE_DEVICES is {}); ask the scheduler for one, or use "
-             "--device cpu",
-             error != cudaSuccess ? cudaGetErrorString(error) : "the driver lists none",
-             visible ? "'" + printable(visible) + "'" : std::string("not set"));
+        fail(
+            "--device cuda: no GPU is to be seen ({}; CUDA_VISIBLE_DEVICES is {}); ask the scheduler for one, or use "
+            "--device cpu",
+            error != cudaSuccess ? cudaGetErrorString(error) : "the driver lists none",
+            visible ? "'" + printable(visible) + "'" : std::string("not set"));
     }
     // A rank that sees one device may share it with all ranks of the machine: nothing here tells.
     const int device = node_rank % count;

@@ -12,9 +12,10 @@ void check_cuda(int error, const char* doing) {
     if (error == 0) return;
     const auto code = static_cast<cudaError_t>(error);
     cudaGetLastError();  // errors that do not last are over once they are told
-    fail("{} failed: {} ({}); the cause may be work queued before. `nvidia-smi` shows how the GPU is; --device cpu does "
-         "without it",
-         doing, cudaGetErrorString(code), cudaGetErrorName(code));
+    fail(
+        "{} failed: {} ({}); the cause may be work queued before. `nvidia-smi` shows how the GPU is; --device cpu does "
+        "without it",
+        doing, cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
 void use_cuda_device(int device) { check_cuda(cudaSetDevice(device), "choosing the GPU"); }
@@ -23,7 +24,9 @@ DeviceBuffer::DeviceBuffer(std::shared_ptr<DevicePool> pool, void* data, uint64_
     : pool_(std::move(pool)), data_(data), bytes_(bytes) {}
 
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
-    : pool_(std::move(other.pool_)), data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : pool_(std::move(other.pool_)),
+      data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)) {}
 
 DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
     std::swap(pool_, other.pool_);
@@ -60,9 +63,11 @@ DeviceBuffer DevicePool::take(uint64_t bytes) {
     }
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        fail("GPU {} has no room for {} bytes more: this process holds {} bytes of it, others may hold the rest; a smaller "
-             "--memory or fewer --threads need less, fewer ranks on the GPU leave more to each",
-             device_, rounded, in_use_);
+        fail(
+            "GPU {} has no room for {} bytes more: this process holds {} bytes of it, others may hold the rest; a "
+            "smaller "
+            "--memory or fewer --threads need less, fewer ranks on the GPU leave more to each",
+            device_, rounded, in_use_);
     }
     check_cuda(error, "allocating GPU memory");
     in_use_ += rounded;
@@ -130,9 +135,11 @@ PinnedRing::PinnedRing(int slots, uint64_t slot_bytes) : slot_bytes_(slot_bytes)
     const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        fail("{} bytes of pinned host memory are not to be had; free memory, raise `ulimit -l`, or use fewer ranks on this "
-             "machine",
-             bytes);
+        fail(
+            "{} bytes of pinned host memory are not to be had; free memory, raise `ulimit -l`, or use fewer ranks on "
+            "this "
+            "machine",
+            bytes);
     }
     check_cuda(error, "allocating pinned memory");
     memory_ = static_cast<std::byte*>(memory);

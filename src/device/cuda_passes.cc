@@ -39,8 +39,7 @@ void add_pieces(std::vector<cuda::Piece>& pieces, int64_t flat, int64_t begin, i
 FoldCounts CudaLane::read(const cuda::DeviceCounts* counts) {
     cuda::DeviceCounts seen;
     download(counts, &seen, 1);
-    return {seen.nonfinite_input > 0, int64_t(seen.nonfinite_output), int64_t(seen.saturated),
-            int64_t(seen.unchanged)};
+    return {seen.nonfinite_input > 0, int64_t(seen.nonfinite_output), int64_t(seen.saturated), int64_t(seen.unchanged)};
 }
 
 FoldArguments CudaLane::with_lists(const FoldArguments& arguments) {
@@ -80,14 +79,16 @@ FoldCounts CudaLane::fold_columns(bool wide, const FoldArguments& arguments, std
     ours.models = nullptr;
     const double* numbers = upload(coefficients.data(), int64_t(coefficients.size()));
     auto* counts = zeros<cuda::DeviceCounts>(1);
-    check_cuda(cuda::fold_columns(passes(), wide, ours, numbers, columns, column, counts), "launching a fold by column");
+    check_cuda(cuda::fold_columns(passes(), wide, ours, numbers, columns, column, counts),
+               "launching a fold by column");
     return read(counts);
 }
 
 FoldCounts CudaLane::fold_rows(FoldKind kind, bool wide, const FoldArguments& arguments, std::span<const double> scales,
                                int64_t columns) {
     if (arguments.count == 0) return {};
-    check(!arguments.planes_in && !arguments.planes_out, "folds by row are not spread over ranks (an error of the program)");
+    check(!arguments.planes_in && !arguments.planes_out,
+          "folds by row are not spread over ranks (an error of the program)");
     const Call call(*this);
     std::vector<FoldModel> models(scales.size());
     for (size_t i = 0; i < scales.size(); ++i) models[i].scale = models[i].weight = scales[i];
@@ -143,9 +144,8 @@ void CudaLane::gram(bool wide, const GramArguments& arguments, double* products)
     const int64_t pairs = pair_count(arguments.input_count);
     std::vector<cuda::Piece> pieces;
     add_pieces(pieces, arguments.first, 0, arguments.count);
-    each_gram(wide, arguments, pieces, [&](int64_t piece, const double* of_piece) {
-        std::copy_n(of_piece, pairs, products + piece * pairs);
-    });
+    each_gram(wide, arguments, pieces,
+              [&](int64_t piece, const double* of_piece) { std::copy_n(of_piece, pairs, products + piece * pairs); });
 }
 
 void CudaLane::gram_rows(bool wide, const GramArguments& arguments, int64_t columns, double* products) {
@@ -192,7 +192,8 @@ void CudaLane::count_keys(KeyKind kind, bool wide, const KeyArguments& arguments
     }
     const KeyStream* list = upload(mine.data(), int64_t(mine.size()));
     auto* totals = zeros<cuda::DeviceKeyCounts>(results);
-    check_cuda(cuda::count_keys(passes(), kind, wide, ours, list, int(mine.size()), totals), "launching counts of keys");
+    check_cuda(cuda::count_keys(passes(), kind, wide, ours, list, int(mine.size()), totals),
+               "launching counts of keys");
     std::vector<cuda::DeviceKeyCounts> seen(static_cast<size_t>(results));
     download(totals, seen.data(), results);
     for (size_t i = 0; i < seen.size(); ++i) counts[i] = {int64_t(seen[i].from_low), int64_t(seen[i].from_high)};

@@ -133,8 +133,8 @@ void KeyScan::locate(const Window& window, const float* factors, Scratch& scratc
         if (cut.block < window.first_block() || cut.block >= window.first_block() + window.blocks()) continue;
         int64_t first = cut.block * block_elements, count = std::min(block_elements, elements_ - first);
         scratch.keys.resize(size_t(count));
-        scratch.lane->extract_keys(kind_, wide_, key_arguments(window, first, count, factors, scratch), orders_[i].input,
-                                   scratch.keys.data());
+        scratch.lane->extract_keys(kind_, wide_, key_arguments(window, first, count, factors, scratch),
+                                   orders_[i].input, scratch.keys.data());
         int64_t rest = cut.rest;
         for (int64_t e = 0; e < count; ++e)
             if (scratch.keys[size_t(e)] == searches_[i].threshold() && --rest == 0) {

@@ -127,7 +127,7 @@ Merger::Links::Buffer& Merger::Links::buffer(const Item& item, size_t index, siz
         result = std::move(fits->second);
         spare.erase(fits);
     } else {
-        if (spare.size() > size_t(8 * threads)) spare.clear();  // tensors of other sizes are done with
+        if (spare.size() > 8 * size_t(threads)) spare.clear();  // tensors of other sizes are done with
         result = merger.settings_.device->allocate(std::max<uint64_t>(bytes, 1));
     }
     return result;

@@ -161,21 +161,22 @@ TEST_F(LaneFoldTest, RowsAndColumnsWithCoefficientsOfTheirOwn) {
             const int64_t column = first_element % columns, rows = (column + sample.count() + columns - 1) / columns;
             for (bool by_row : {true, false})
                 for (bool relative : {true, false})
-                    expect_same(name + ", " + std::to_string(columns) + (by_row ? " columns, rows" : " columns"),
-                                [&](Lane& lane) {
-                                    const auto inputs = sample.inputs(lane);
-                                    const Kind kind{relative ? FoldKind::sum : FoldKind::average, Sparsifier::none};
-                                    FoldArguments arguments = arguments_of(sample, kind, lane, inputs, {});
-                                    if (!relative) arguments.base = {};
-                                    arguments.out = lane.reserve(out_bytes(arguments));
-                                    std::vector<double> numbers(size_t((by_row ? rows : columns) * sample.models()));
-                                    for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = 0.1 + double(i % 11) / 7;
-                                    Results results;
-                                    results.add(by_row ? lane.fold_rows(kind.kind, sample.wide(), arguments, numbers, columns)
-                                                       : lane.fold_columns(sample.wide(), arguments, numbers, columns, column));
-                                    results.take(lane, arguments.out, out_bytes(arguments));
-                                    return results;
-                                });
+                    expect_same(
+                        name + ", " + std::to_string(columns) + (by_row ? " columns, rows" : " columns"),
+                        [&](Lane& lane) {
+                            const auto inputs = sample.inputs(lane);
+                            const Kind kind{relative ? FoldKind::sum : FoldKind::average, Sparsifier::none};
+                            FoldArguments arguments = arguments_of(sample, kind, lane, inputs, {});
+                            if (!relative) arguments.base = {};
+                            arguments.out = lane.reserve(out_bytes(arguments));
+                            std::vector<double> numbers(size_t((by_row ? rows : columns) * sample.models()));
+                            for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = 0.1 + double(i % 11) / 7;
+                            Results results;
+                            results.add(by_row ? lane.fold_rows(kind.kind, sample.wide(), arguments, numbers, columns)
+                                               : lane.fold_columns(sample.wide(), arguments, numbers, columns, column));
+                            results.take(lane, arguments.out, out_bytes(arguments));
+                            return results;
+                        });
         }
     });
 }

@@ -21,8 +21,7 @@ class LanePassTest : public LaneTest {};
 
 TEST_F(LanePassTest, Norms) {
     each_sample([&](const Sample& sample, const std::string& name) {
-        for (Sparsifier sparsifier :
-             {Sparsifier::none, Sparsifier::magnitude, Sparsifier::random, Sparsifier::factors})
+        for (Sparsifier sparsifier : {Sparsifier::none, Sparsifier::magnitude, Sparsifier::random, Sparsifier::factors})
             expect_same(name + ", sparsifier " + std::to_string(int(sparsifier)), [&](Lane& lane) {
                 const auto inputs = sample.inputs(lane);
                 std::vector<FoldModel> models(inputs.size());
@@ -190,7 +189,8 @@ TEST_F(LanePassTest, RowsOfDivergencesAndRanks) {
         int64_t rows, columns;
     };
     for (Dtype dtype : computed_dtypes())
-        for (const Shape& shape : {Shape{1, 1}, Shape{9, 1}, Shape{5, 7}, Shape{3, 300}, Shape{2, 4097}, Shape{1, 70001}})
+        for (const Shape& shape :
+             {Shape{1, 1}, Shape{9, 1}, Shape{5, 7}, Shape{3, 300}, Shape{2, 4097}, Shape{1, 70001}})
             for (bool awkward : {true, false}) {
                 const Sample sample(dtype, shape.rows * shape.columns, 1, awkward);
                 const std::string name = std::string(info(dtype).name) + ", " + std::to_string(shape.rows) + " x " +
