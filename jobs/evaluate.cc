@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <sstream>
 
 #include "jobs/commands.h"
 #include "jobs/json.h"
@@ -11,15 +12,27 @@
 #include "src/base/log.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/decoder.h"
+#include "src/recipe/recipe.h"
+#include "src/recipe/resolve.h"
+#include "src/run/candidate.h"
 #include "src/run/resources.h"
 
 namespace amalgam {
 namespace {
 
-constexpr Positional positionals[] = {{"MODEL", "folder of a decoder: config.json and safetensors files"}};
+constexpr Positional positionals[] = {
+    {"MODEL", "folder of a decoder: config.json and safetensors files; not with --recipe or --recipes", 0, 1}};
 constexpr Option options[] = {
     {"task", "FILE", "task file, one JSON object a line (docs/tasks.md); repeatable", true},
     {"weight", "NAME=X", "of a task in the score, instead of what its file says [1]; repeatable", true},
+    {"recipe", "RECIPE", "instead of MODEL: score the merge that this recipe describes, in memory; nothing is written"},
+    {"set", "PATH=VALUE", "override the recipe, as in amalgam merge; repeatable", true},
+    {"recipes", "LIST",
+     "instead of MODEL: a file with a candidate on each line, a recipe's path or {\"recipe\": PATH, \"set\": "
+     "[\"PATH=VALUE\", "
+     "...]}; one that fails is reported, the others go on"},
+    {"memory", "BYTES",
+     "of merges in memory: what does not fit is folded a layer at a time, again for every pass [half of what is free]"},
     {"json", "OUT", "write scores and every item's result here as JSON; - is standard output, instead of the table"},
     {"compute", "NAME",
      "float32, bfloat16 (products of bfloat16 summed in float32), or auto: bfloat16 if the "
@@ -34,7 +47,8 @@ constexpr std::string_view description =
     "Gemma 2 are built in.";
 constexpr std::string_view examples =
     "amalgam evaluate merged --task math-ja/search.jsonl\n"
-    "amalgam evaluate merged --task math.jsonl --task japanese.jsonl --weight japanese=0.5 --json scores.json";
+    "amalgam evaluate merged --task math.jsonl --task japanese.jsonl --weight japanese=0.5 --json scores.json\n"
+    "amalgam evaluate --recipe ties.toml --set parameters.lambda=0.8 --task math-ja/search.jsonl";
 
 Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model) {
     constexpr std::string_view names[] = {"float32", "bfloat16", "auto"};
@@ -124,9 +138,131 @@ void write_json(const std::string& path, const std::string& text) {
     check(file.good(), "{}: cannot be written: {}{}", printable(path), errno_text(errno), space_advice(errno));
 }
 
+/// Scores merges without writing them.
+class Candidates {
+  public:
+    Candidates(const Arguments& arguments, Files& disk, ThreadPool& pool)
+        : arguments_(arguments),
+          files_(remembering_files(disk)),
+          pool_(pool),
+          memory_(arguments.bytes("memory", free_memory() / 2)),
+          maker_(pool, memory_ / 4) {}
+
+    Json score(const std::string& recipe_path, const std::vector<std::string>& set, const std::vector<Task>& tasks,
+               Evaluation& evaluation) {
+        const Recipe recipe = read_recipe(*files_, recipe_path, {set, arguments_.has("allow-unknown")});
+        const Merge merge = resolve(*files_, recipe, {});
+        Checkpoint checkpoint;
+        checkpoint.path = recipe_path;
+        checkpoint.config = merged_config(merge).text;
+        for (const TensorTask& task : merge.tasks) {
+            TensorInfo tensor;
+            tensor.name = task.name;
+            tensor.dtype = task.dtype;
+            tensor.shape = task.shape;
+            checkpoint.tensors.push_back(std::move(tensor));
+        }
+        const std::string& companions = merge.models[size_t(merge.tokenizer_donor)].checkpoint.path;
+        const DecoderCheckpoint model =
+            decoder_of(*files_, std::move(checkpoint), companions, arguments_.has("allow-unknown"));
+        const Compute compute = choose_compute(arguments_, model);
+        Candidate candidate(maker_, merge);
+        // Folded tensors, and what they are computed with: at most four bytes an element more.
+        const bool resident = candidate.bytes() * 3 <= memory_ / 4 * 3;
+        if (resident) candidate.fold_all();
+        ReaderWeights weights(model.config, candidate.reader(), compute, resident);
+        evaluation = evaluate(weights, tasks, pool_);
+        return evaluation_json(evaluation, recipe_path, compute);
+    }
+
+  private:
+    const Arguments& arguments_;
+    std::unique_ptr<Files> files_;
+    ThreadPool& pool_;
+    uint64_t memory_;
+    CandidateMaker maker_;
+};
+
+struct CandidateLine {
+    std::string recipe;
+    std::vector<std::string> set;
+};
+
+std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
+    std::vector<CandidateLine> lines;
+    std::istringstream text(files.read_all(path, 256 << 20));
+    int number = 0;
+    for (std::string line; std::getline(text, line);) {
+        ++number;
+        while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+        if (line.empty() || line[0] == '#') continue;
+        if (line[0] != '{') {
+            lines.push_back({line, {}});
+            continue;
+        }
+        try {
+            const Json json = Json::parse(line);
+            for (const auto& [key, value] : json.items())
+                check(key == "recipe" || key == "set", "unknown key {} (valid: recipe, set)", printable(key, 100));
+            lines.push_back({json.at("recipe"), json.value("set", std::vector<std::string>())});
+        } catch (const std::exception& error) {
+            fail("{}:{}: {}", printable(path), number, error.what());
+        }
+    }
+    check(!lines.empty(), "{}: no candidates: give a recipe on each line", printable(path));
+    return lines;
+}
+
+int run_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, ThreadPool& pool) {
+    if (!arguments.positionals.empty() || (arguments.has("recipe") && arguments.has("recipes")))
+        throw UsageError("MODEL, --recipe and --recipes: give one of them");
+    Candidates candidates(arguments, files, pool);
+    const std::string out = arguments.text("json");
+    Evaluation evaluation;
+    if (arguments.has("recipe")) {
+        const Json json = candidates.score(arguments.text("recipe"), arguments.texts("set"), tasks, evaluation);
+        if (out == "-") {
+            print_out(json_text(json));
+            return 0;
+        }
+        if (!out.empty()) write_json(out, json_text(json));
+        print_out(evaluation_text(evaluation));
+        return 0;
+    }
+    Json all = Json::array();
+    Table table("lrl");
+    table.add({"candidate", "score", ""});
+    int failed = 0;
+    for (const CandidateLine& line : read_list(files, arguments.text("recipes"))) {
+        std::vector<std::string> set = arguments.texts("set");
+        set.insert(set.end(), line.set.begin(), line.set.end());
+        std::string name = line.recipe;
+        for (const std::string& each : line.set) name += " " + each;
+        try {
+            all.push_back(candidates.score(line.recipe, set, tasks, evaluation));
+            table.add({printable(name, 100), fmt::format("{:.4f}", evaluation.score), ""});
+        } catch (const Error& error) {
+            all.push_back({{"model", line.recipe}, {"error", error.what()}});
+            table.add({printable(name, 100), "", error.what()});
+            ++failed;
+        }
+        all.back()["set"] = line.set;
+    }
+    const Json json = {{"candidates", std::move(all)}, {"failed", failed}};
+    if (!out.empty() && out != "-") write_json(out, json_text(json));
+    print_out(out == "-" ? json_text(json) : table.text());
+    return 0;
+}
+
 int run(const Arguments& arguments) {
     const auto files = disk_files();
     const std::vector<Task> tasks = read_tasks(*files, arguments);
+    if (arguments.has("recipe") || arguments.has("recipes")) {
+        ThreadPool pool(int(arguments.integer("threads", usable_cores(), 1, 4096)));
+        return run_candidates(arguments, *files, tasks, pool);
+    }
+    if (arguments.positionals.empty())
+        throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
     const std::string path = locate_model(*files, arguments.positionals[0], "");
     const DecoderCheckpoint model = open_decoder(*files, path, arguments.has("allow-unknown"));
     for (const std::string& warning : model.checkpoint.warnings) log_warning("{}", warning);

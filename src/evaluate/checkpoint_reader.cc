@@ -99,12 +99,16 @@ std::unique_ptr<TensorReader> checkpoint_reader(Files& files, const Checkpoint& 
 }
 
 DecoderCheckpoint open_decoder(Files& files, const std::string& path, bool allow_unknown) {
+    return decoder_of(files, open_checkpoint(files, path), path, allow_unknown);
+}
+
+DecoderCheckpoint decoder_of(Files& files, Checkpoint checkpoint, const std::string& folder, bool allow_unknown) {
     DecoderCheckpoint result;
-    result.checkpoint = open_checkpoint(files, path);
+    result.checkpoint = std::move(checkpoint);
     try {
         result.config = parse_decoder_config(result.checkpoint.config, allow_unknown);
         check_tensors(result, allow_unknown);
-        const std::string generation = path + "/generation_config.json";
+        const std::string generation = folder + "/generation_config.json";
         if (files.status(generation).kind == FileKind::file) {
             const std::vector<int32_t> ids = parse_end_ids(files.read_all(generation, 1 << 20));
             if (!ids.empty()) result.config.end_ids = ids;
@@ -113,7 +117,7 @@ DecoderCheckpoint open_decoder(Files& files, const std::string& path, bool allow
             check(id < result.config.vocabulary, "eos_token_id is {}, the vocabulary has {} tokens", id,
                   result.config.vocabulary);
     } catch (const Error& error) {
-        fail("{}: {}", printable(path), error.what());
+        fail("{}: {}", printable(result.checkpoint.path), error.what());
     }
     return result;
 }

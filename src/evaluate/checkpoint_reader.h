@@ -17,6 +17,10 @@ struct DecoderCheckpoint {
     std::string warning;        ///< "" if there is nothing to say
 };
 
+/// The same of a checkpoint in memory: its config and the names, types and shapes of its tensors; `folder` has the other files.
+DecoderCheckpoint decoder_of(Files& files, Checkpoint checkpoint, const std::string& folder,
+                             bool allow_unknown = false);
+
 /// Throws Error that begins with the path: what config.json asks for and the tensors do not give, or give in another
 /// shape; and tensors that the config has no place for, since leaving them out would change the result.
 DecoderCheckpoint open_decoder(Files& files, const std::string& path, bool allow_unknown = false);

@@ -21,6 +21,7 @@
 #include "src/plan/plan.h"
 #include "src/recipe/recipe.h"
 #include "src/recipe/resolve.h"
+#include "src/run/candidate.h"
 #include "src/run/cluster_files.h"
 #include "src/run/fingerprint.h"
 #include "src/run/merge_grid.h"
@@ -120,15 +121,7 @@ std::string key_of(const Job& job, const std::vector<std::string>& fingerprints)
 }
 
 void write_texts(const std::string& folder, const Job& job, const MergeOptions& options) {
-    std::vector<std::string> configs;
-    for (const MergeModel& model : job.merge.models) configs.push_back(model.checkpoint.config);
-    ConfigChanges changes;
-    changes.dtype = job.merge.config_dtype;
-    changes.layer_sources = job.merge.layer_sources;
-    const Checkpoint& donor = job.merge.models[size_t(job.merge.config_donor)].checkpoint;
-    changes.donor = vocabulary_tensors(donor.tensors);
-    changes.written = vocabulary_tensors(job.merge.tasks);
-    OutputConfig config = output_config(configs, job.merge.config_donor, changes);
+    const OutputConfig config = merged_config(job.merge);
     for (const std::string& warning : config.warnings) log_warning("{}", warning);
 
     const Checkpoint& tokens = job.merge.models[size_t(job.merge.tokenizer_donor)].checkpoint;
