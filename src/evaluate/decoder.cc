@@ -1,6 +1,7 @@
 #include "src/evaluate/decoder.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "src/evaluate/head.h"
 
@@ -12,46 +13,25 @@ struct Decoder::MicroBatch {
     std::vector<int32_t> ids;       ///< all but the last one of each
     std::vector<Run> runs;
     std::vector<float> hidden;
+    std::vector<TargetScore> scores;  ///< of judged tokens, sequence after sequence
 };
 
 namespace {
 
-struct Pass {
-    size_t first = 0, last = 0;  ///< micro-batches
-};
-
-/// What one layer may be held for: as many micro-batches as have room for their hidden values.
+/// What one layer may be held for: up to where micro-batches have room for their hidden values.
 template <class MicroBatch>
-std::vector<Pass> make_passes(const std::vector<MicroBatch>& batches, int64_t hidden, int64_t most_values) {
-    std::vector<Pass> passes;
-    int64_t values = most_values;
-    for (size_t batch = 0; batch < batches.size(); ++batch) {
-        const int64_t own = int64_t(batches[batch].ids.size()) * hidden;
-        if (values + own > most_values) {
-            passes.push_back({batch, batch});
-            values = 0;
-        }
-        values += own;
-        passes.back().last = batch + 1;
+size_t end_of_pass(const std::vector<MicroBatch>& batches, size_t first, int64_t hidden, int64_t most_values) {
+    int64_t values = 0;
+    size_t last = first;
+    while (last < batches.size()) {
+        values += int64_t(batches[last].ids.size()) * hidden;
+        if (last > first && values > most_values) break;
+        ++last;
     }
-    return passes;
+    return last;
 }
 
-/// Rows of hidden values whose next token is judged, and that token.
-struct Judged {
-    std::vector<float> hidden;
-    std::vector<int32_t> targets;
-};
-
-Judged judged_rows(const ScoredSequence& sequence, const float* rows, int64_t width) {
-    Judged judged;
-    for (size_t at = size_t(sequence.first_target); at < sequence.ids.size(); ++at) {
-        const float* row = rows + int64_t(at - 1) * width;
-        judged.hidden.insert(judged.hidden.end(), row, row + width);
-        judged.targets.push_back(sequence.ids[at]);
-    }
-    return judged;
-}
+size_t judged_tokens(const ScoredSequence& sequence) { return sequence.ids.size() - size_t(sequence.first_target); }
 
 }  // namespace
 
@@ -69,86 +49,133 @@ void Decoder::embed(const Embedding& embedding, std::span<const int32_t> ids, fl
 }
 
 /// Layer by layer over all micro-batches, so that a layer that is folded or read as it is asked for is made once.
-void Decoder::run_path(std::vector<MicroBatch>& batches, const RopeTable& rope) {
+void Decoder::run_path(const std::vector<MicroBatch*>& batches, const RopeTable& rope) {
     std::vector<LayerScratch> scratch(static_cast<size_t>(pool_.threads()));
     for (const PathStep& step : weights_.path()) {
         const auto layer = weights_.layer(step);
         const int64_t window = config_.windows[size_t(step.layer)];
         pool_.parallel_for(int64_t(batches.size()), [&](int64_t index, int thread) {
-            MicroBatch& batch = batches[size_t(index)];
+            MicroBatch& batch = *batches[size_t(index)];
             run_layer(config_, *layer, window, rope, batch.runs, int64_t(batch.ids.size()), batch.hidden.data(),
                       scratch[size_t(thread)]);
         });
     }
 }
 
-std::vector<std::vector<TokenScore>> Decoder::score(std::span<const ScoredSequence> sequences) {
+std::vector<Decoder::MicroBatch> Decoder::micro_batches(std::span<const ScoredSequence> sequences) const {
     std::vector<MicroBatch> batches;
-    int64_t longest = 0;
     for (size_t number = 0; number < sequences.size(); ++number) {
         const ScoredSequence& sequence = sequences[number];
         const int64_t fed = int64_t(sequence.ids.size()) - 1;
         check_sequence(sequence.ids, fed);
         check(sequence.first_target >= 1 && sequence.first_target <= fed,
               "a sequence of {} tokens is to be judged from token {} on", fed + 1, sequence.first_target);
-        longest = std::max(longest, fed);
         if (batches.empty() || int64_t(batches.back().ids.size()) + fed > micro_batch_tokens) batches.emplace_back();
         MicroBatch& batch = batches.back();
         batch.sequences.push_back(number);
         batch.runs.push_back({int64_t(batch.ids.size()), fed, 0, nullptr});
         batch.ids.insert(batch.ids.end(), sequence.ids.begin(), sequence.ids.end() - 1);
     }
-    const RopeTable rope(config_.rope, longest);
-    std::vector<std::vector<TokenScore>> result(sequences.size());
-    const auto judge = [&](MicroBatch& batch, const HeadWeights& head) {
-        Judged all;
-        for (size_t place = 0; place < batch.sequences.size(); ++place) {
-            const float* rows = batch.hidden.data() + batch.runs[place].first_row * config_.hidden;
-            const Judged judged = judged_rows(sequences[batch.sequences[place]], rows, config_.hidden);
-            all.hidden.insert(all.hidden.end(), judged.hidden.begin(), judged.hidden.end());
-            all.targets.insert(all.targets.end(), judged.targets.begin(), judged.targets.end());
+    return batches;
+}
+
+/// Rows of hidden values whose next token is judged, against that token.
+void Decoder::judge(MicroBatch& batch, std::span<const ScoredSequence> sequences, const HeadWeights& head) const {
+    std::vector<float> hidden;
+    std::vector<int32_t> targets;
+    for (size_t place = 0; place < batch.sequences.size(); ++place) {
+        const ScoredSequence& sequence = sequences[batch.sequences[place]];
+        const float* first =
+            batch.hidden.data() + (batch.runs[place].first_row + sequence.first_target - 1) * config_.hidden;
+        hidden.insert(hidden.end(), first, first + int64_t(judged_tokens(sequence)) * config_.hidden);
+        targets.insert(targets.end(), sequence.ids.begin() + sequence.first_target, sequence.ids.end());
+    }
+    batch.hidden = {};
+    batch.scores = judge_rows(config_, head, hidden.data(), int64_t(targets.size()), targets);
+}
+
+namespace {
+
+/// Scores of all micro-batches on every rank, batch after batch.
+void exchange_scores(Communicator& ranks, std::vector<std::vector<TargetScore>*>& by_batch) {
+    const auto size = size_t(ranks.size());
+    std::string own;
+    for (size_t batch = size_t(ranks.rank()); batch < by_batch.size(); batch += size)
+        for (const TargetScore& score : *by_batch[batch]) {
+            const double values[3] = {score.log_likelihood, double(score.best), double(score.finite)};
+            own.append(reinterpret_cast<const char*>(values), sizeof values);
         }
-        batch.hidden = {};
-        const std::vector<TargetScore> scores =
-            judge_rows(config_, head, all.hidden.data(), int64_t(all.targets.size()), all.targets);
-        auto next = scores.begin();
-        for (size_t number : batch.sequences) {
-            const auto count = sequences[number].ids.size() - size_t(sequences[number].first_target);
-            for (size_t i = 0; i < count; ++i, ++next) {
-                if (!next->finite)
-                    throw BrokenModel(
-                        fmt::format("logits of token {} of sequence {} are not finite: the model's weights "
-                                    "are broken",
-                                    size_t(sequences[number].first_target) + i, number));
-                result[number].push_back({next->log_likelihood, next->best});
+    const std::vector<std::string> all = ranks.all_gather(own);
+    for (size_t rank = 0; rank < size; ++rank) {
+        const char* at = all[rank].data();
+        for (size_t batch = rank; batch < by_batch.size(); batch += size)
+            for (TargetScore& score : *by_batch[batch]) {
+                double values[3];
+                std::memcpy(values, at, sizeof values);
+                at += sizeof values;
+                score = {values[0], int32_t(values[1]), values[2] != 0};
             }
-        }
-    };
-    for (const Pass& pass : make_passes(batches, config_.hidden, most_values)) {
-        std::vector<MicroBatch> own(std::make_move_iterator(batches.begin() + int64_t(pass.first)),
-                                    std::make_move_iterator(batches.begin() + int64_t(pass.last)));
+    }
+}
+
+}  // namespace
+
+std::vector<std::vector<TokenScore>> Decoder::score(std::span<const ScoredSequence> sequences) {
+    std::vector<MicroBatch> batches = micro_batches(sequences);
+    int64_t longest = 0;
+    for (const ScoredSequence& sequence : sequences) longest = std::max(longest, int64_t(sequence.ids.size()) - 1);
+    const RopeTable rope(config_.rope, longest);
+    for (size_t first = 0, last = 0; first < batches.size(); first = last) {
+        last = end_of_pass(batches, first, config_.hidden, most_values * ranks());
+        std::vector<MicroBatch*> own;
+        for (size_t batch = first; batch < last; ++batch)
+            if (is_mine(batch)) own.push_back(&batches[batch]);
         const auto embedding = weights_.embedding();
         pool_.parallel_for(int64_t(own.size()), [&](int64_t index, int) {
-            MicroBatch& batch = own[size_t(index)];
+            MicroBatch& batch = *own[size_t(index)];
             batch.hidden.resize(batch.ids.size() * size_t(config_.hidden));
             embed(*embedding, batch.ids, batch.hidden.data());
         });
         run_path(own, rope);
         const auto head = weights_.head();
-        pool_.parallel_for(int64_t(own.size()), [&](int64_t index, int) { judge(own[size_t(index)], *head); });
+        pool_.parallel_for(int64_t(own.size()),
+                           [&](int64_t index, int) { judge(*own[size_t(index)], sequences, *head); });
+    }
+    if (ranks_) {
+        std::vector<std::vector<TargetScore>*> by_batch;
+        for (MicroBatch& batch : batches) {
+            size_t count = 0;
+            for (size_t number : batch.sequences) count += judged_tokens(sequences[number]);
+            batch.scores.resize(count);
+            by_batch.push_back(&batch.scores);
+        }
+        exchange_scores(*ranks_, by_batch);
+    }
+    std::vector<std::vector<TokenScore>> result(sequences.size());
+    for (const MicroBatch& batch : batches) {
+        auto next = batch.scores.begin();
+        for (size_t number : batch.sequences)
+            for (size_t token = size_t(sequences[number].first_target); token < sequences[number].ids.size(); ++token) {
+                if (!next->finite)
+                    throw BrokenModel(
+                        fmt::format("logits of token {} of sequence {} are not finite: the model's "
+                                    "weights are broken",
+                                    token, number));
+                result[number].push_back({next->log_likelihood, next->best});
+                ++next;
+            }
     }
     return result;
 }
 
 std::vector<float> Decoder::logits(std::span<const int32_t> ids) {
     check_sequence(ids, int64_t(ids.size()));
-    std::vector<MicroBatch> batches(1);
-    MicroBatch& batch = batches[0];
+    MicroBatch batch;
     batch.ids.assign(ids.begin(), ids.end());
     batch.runs = {{0, int64_t(ids.size()), 0, nullptr}};
     batch.hidden.resize(ids.size() * size_t(config_.hidden));
     embed(*weights_.embedding(), ids, batch.hidden.data());
-    run_path(batches, RopeTable(config_.rope, int64_t(ids.size())));
+    run_path({&batch}, RopeTable(config_.rope, int64_t(ids.size())));
     return all_logits(config_, *weights_.head(), batch.hidden.data(), int64_t(ids.size()));
 }
 

@@ -7,6 +7,7 @@
 
 #include "src/base/error.h"
 #include "src/base/thread_pool.h"
+#include "src/comm/communicator.h"
 #include "src/evaluate/layer.h"
 #include "src/evaluate/weights.h"
 
@@ -35,19 +36,22 @@ struct GenerateOptions {
     int64_t limit = 64;            ///< most new tokens
 };
 
-/// Results do not depend on the number of threads: what is computed together (a micro-batch) follows from the sequences
-/// alone, and one thread computes it. All ids must be below the vocabulary and all sequences within the context
+/// Results do not depend on the number of threads or ranks: what is computed together (a micro-batch) follows from the
+/// sequences alone, and one thread computes it. All ids must be below the vocabulary and all sequences within the context
 /// (Error else).
 class Decoder {
   public:
-    /// Both outlive the decoder.
-    Decoder(WeightSource& weights, ThreadPool& pool) : weights_(weights), pool_(pool), config_(weights.config()) {}
+    /// All outlive the decoder. With `ranks`, these share the work: each calls the same functions with the same arguments
+    /// and gets all results; they ask for weights in the same order.
+    Decoder(WeightSource& weights, ThreadPool& pool, Communicator* ranks = nullptr)
+        : weights_(weights), pool_(pool), config_(weights.config()), ranks_(ranks) {}
 
     /// One pass; a layer of the source is asked for once for as many tokens as fit `most_values` hidden values, and let go.
     /// Throws BrokenModel.
     std::vector<std::vector<TokenScore>> score(std::span<const ScoredSequence> sequences);
 
-    /// The likeliest continuation of each prompt, token by token, with the layers held in memory. Throws BrokenModel.
+    /// The likeliest continuation of each prompt, token by token. A source that does not keep its layers is asked for all of
+    /// them again for every token. Throws BrokenModel.
     std::vector<std::vector<int32_t>> generate(std::span<const std::span<const int32_t>> prompts,
                                                const GenerateOptions& options);
 
@@ -61,16 +65,25 @@ class Decoder {
     struct MicroBatch;
     struct Group;
 
+    int ranks() const { return ranks_ ? ranks_->size() : 1; }
+    bool is_mine(size_t index) const { return !ranks_ || int(index % size_t(ranks_->size())) == ranks_->rank(); }
     void check_sequence(std::span<const int32_t> ids, int64_t length) const;
-    void run_path(std::vector<MicroBatch>& batches, const RopeTable& rope);
+    std::vector<MicroBatch> micro_batches(std::span<const ScoredSequence> sequences) const;
+    void run_path(const std::vector<MicroBatch*>& batches, const RopeTable& rope);
     void embed(const Embedding& embedding, std::span<const int32_t> ids, float* to) const;
-    void generate_group(Group& group, const Embedding& embedding, const HeadWeights& head,
-                        const std::vector<std::shared_ptr<const LayerWeights>>& layers, const RopeTable& rope,
-                        const GenerateOptions& options) const;
+    void judge(MicroBatch& batch, std::span<const ScoredSequence> sequences, const HeadWeights& head) const;
+
+    std::vector<Group> make_groups(std::span<const std::span<const int32_t>> prompts, int64_t limit) const;
+    void generate_kept(const std::vector<Group*>& groups, const RopeTable& rope, const GenerateOptions& options);
+    void generate_streamed(const std::vector<Group*>& groups, const RopeTable& rope, const GenerateOptions& options);
+    void enter(Group& group, const Embedding& embedding) const;
+    void pass(Group& group, const LayerWeights& weights, size_t layer, const RopeTable& rope) const;
+    void leave(Group& group, const HeadWeights& head) const;
 
     WeightSource& weights_;
     ThreadPool& pool_;
     const DecoderConfig& config_;
+    Communicator* ranks_;
 };
 
 }  // namespace amalgam

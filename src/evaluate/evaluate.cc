@@ -152,7 +152,7 @@ void sum_up(const Task& task, TaskResult& result) {
 
 }  // namespace
 
-Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool) {
+Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool, Communicator* ranks) {
     const DecoderConfig& config = weights.config();
     double weight = 0;
     Evaluation result;
@@ -162,7 +162,7 @@ Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, Threa
         result.tasks.push_back({task.name, task.metric, task.weight, 0, 0, 0, {}});
     }
     check(weight > 0, "the weights of the tasks sum to {}: a score needs a sum above 0", weight);
-    Decoder decoder(weights, pool);
+    Decoder decoder(weights, pool, ranks);
     score_tasks(tasks, decoder, config, result.tasks);
     for (size_t number = 0; number < tasks.size(); ++number) {
         if (needs_generation(tasks[number].metric)) generate_task(tasks[number], decoder, config, result.tasks[number]);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "src/base/thread_pool.h"
+#include "src/comm/communicator.h"
 #include "src/evaluate/task.h"
 #include "src/evaluate/weights.h"
 
@@ -36,7 +37,8 @@ struct Evaluation {
 
 /// Asks the model everything. Tasks that one pass decides share it. The result is the same for any number of threads.
 /// Throws Error for tasks that do not fit the model (check_task) and weights that sum to 0, BrokenModel for logits that
-/// are not finite.
-Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool);
+/// are not finite. Collective over `ranks`, if any are given: they share the work, the result is the same for any number.
+Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool,
+                    Communicator* ranks = nullptr);
 
 }  // namespace amalgam

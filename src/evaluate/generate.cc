@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <deque>
 
 #include "src/evaluate/decoder.h"
@@ -11,117 +12,227 @@ namespace {
 constexpr size_t most_texts = 32;
 /// Positions whose keys and values are in memory at a time, for each thread.
 constexpr int64_t most_positions = 16384;
+/// The same for each rank whose layers come and go: the more texts, the less often.
+constexpr int64_t most_streamed_positions = 65536;
 
 struct Text {
     std::span<const int32_t> prompt;
     std::vector<int32_t>* written = nullptr;
     std::vector<KeyValues> stored;  ///< one a layer of the path
     int32_t next = 0;               ///< token to be fed
+    bool broken = false;            ///< its logits were not finite
 };
 
 }  // namespace
 
+/// Texts that one thread continues together, and those of their tokens that are on their way through the layers.
 struct Decoder::Group {
     std::vector<Text> texts;
+    size_t begun = 0;  ///< texts whose prompts were fed
+    int64_t positions = 0;
+
+    std::vector<Text*> fed;  ///< texts that the tokens belong to; none: all have ended
+    std::vector<int32_t> ids;
+    std::vector<Run> runs;
+    std::vector<float> hidden;
+    LayerScratch scratch;
+
+    void begin(const DecoderConfig& config, size_t layers, int64_t limit);
+    void choose(const GenerateOptions& options);
+
+  private:
+    void feed(Text& text, std::span<const int32_t> tokens, int64_t position) {
+        fed.push_back(&text);
+        runs.push_back({int64_t(ids.size()), int64_t(tokens.size()), position, nullptr});
+        ids.insert(ids.end(), tokens.begin(), tokens.end());
+    }
+    std::vector<Text*> going_;
 };
 
-void Decoder::generate_group(Group& group, const Embedding& embedding, const HeadWeights& head,
-                             const std::vector<std::shared_ptr<const LayerWeights>>& layers, const RopeTable& rope,
-                             const GenerateOptions& options) const {
-    const std::vector<PathStep>& path = weights_.path();
-    LayerScratch scratch;
-    for (Text& text : group.texts) {
-        text.stored.resize(layers.size());
-        for (KeyValues& stored : text.stored) stored.reset(config_, int64_t(text.prompt.size()) + options.limit);
-    }
-    // Feeds some tokens of each text and gives the likeliest token behind the last one of each.
-    const auto feed = [&](const std::vector<Text*>& texts, const std::vector<std::span<const int32_t>>& tokens,
-                          const std::vector<int64_t>& positions) {
-        std::vector<int32_t> ids;
-        std::vector<Run> runs;
-        for (size_t i = 0; i < texts.size(); ++i) {
-            runs.push_back({int64_t(ids.size()), int64_t(tokens[i].size()), positions[i], nullptr});
-            ids.insert(ids.end(), tokens[i].begin(), tokens[i].end());
-        }
-        std::vector<float> hidden(ids.size() * size_t(config_.hidden));
-        embed(embedding, ids, hidden.data());
-        for (size_t layer = 0; layer < layers.size(); ++layer) {
-            for (size_t i = 0; i < texts.size(); ++i) runs[i].stored = &texts[i]->stored[layer];
-            run_layer(config_, *layers[layer], config_.windows[size_t(path[layer].layer)], rope, runs,
-                      int64_t(ids.size()), hidden.data(), scratch);
-        }
-        std::vector<float> last;
-        for (const Run& run : runs) {
-            const float* row = hidden.data() + (run.first_row + run.count - 1) * config_.hidden;
-            last.insert(last.end(), row, row + config_.hidden);
-        }
-        const std::vector<TargetScore> scores = judge_rows(config_, head, last.data(), int64_t(texts.size()), {});
-        for (size_t i = 0; i < texts.size(); ++i) {
-            if (!scores[i].finite)
-                throw BrokenModel("logits of a generated token are not finite: the model's weights are broken");
-            texts[i]->next = scores[i].best;
-        }
-    };
-    // Prompts in portions, as in scoring.
-    for (size_t first = 0; first < group.texts.size();) {
-        std::vector<Text*> texts;
-        std::vector<std::span<const int32_t>> tokens;
-        int64_t count = 0;
-        for (; first < group.texts.size(); ++first) {
-            Text& text = group.texts[first];
-            if (!texts.empty() && count + int64_t(text.prompt.size()) > micro_batch_tokens) break;
-            count += int64_t(text.prompt.size());
-            texts.push_back(&text);
-            tokens.push_back(text.prompt);
-        }
-        feed(texts, tokens, std::vector<int64_t>(texts.size(), 0));
-    }
-    std::vector<Text*> going;
-    for (Text& text : group.texts) going.push_back(&text);
-    while (true) {
-        std::erase_if(going, [&](Text* text) {
-            const bool ends =
-                std::find(options.end_ids.begin(), options.end_ids.end(), text->next) != options.end_ids.end();
-            if (!ends) text->written->push_back(text->next);
-            return ends || int64_t(text->written->size()) >= options.limit;
-        });
-        if (going.empty()) return;
-        std::vector<std::span<const int32_t>> tokens;
-        std::vector<int64_t> positions;
-        for (Text* text : going) {
-            tokens.emplace_back(&text->written->back(), 1);
-            positions.push_back(int64_t(text->prompt.size() + text->written->size()) - 1);
-        }
-        feed(going, tokens, positions);
+void Decoder::Group::begin(const DecoderConfig& config, size_t layers, int64_t limit) {
+    for (Text& text : texts) {
+        going_.push_back(&text);
+        text.stored.resize(layers);
+        for (KeyValues& stored : text.stored) stored.reset(config, int64_t(text.prompt.size()) + limit);
     }
 }
 
-std::vector<std::vector<int32_t>> Decoder::generate(std::span<const std::span<const int32_t>> prompts,
-                                                    const GenerateOptions& options) {
-    check(options.limit >= 1, "at most {} new tokens: at least 1 is needed", options.limit);
-    std::vector<std::vector<int32_t>> result(prompts.size());
-    std::vector<Group> groups;
-    int64_t positions = 0, longest = 0;
-    for (size_t number = 0; number < prompts.size(); ++number) {
-        const int64_t length = int64_t(prompts[number].size()) + options.limit;
-        check_sequence(prompts[number], length);
-        longest = std::max(longest, length);
-        positions += length;
-        if (groups.empty() || groups.back().texts.size() == most_texts || positions > most_positions) {
-            groups.emplace_back();
-            positions = length;
-        }
-        groups.back().texts.push_back({prompts[number], &result[number], {}, 0});
+/// The tokens to feed next: prompts in portions, as in scoring, then the last token of each text.
+void Decoder::Group::choose(const GenerateOptions& options) {
+    fed.clear();
+    ids.clear();
+    runs.clear();
+    for (; begun < texts.size(); ++begun) {
+        Text& text = texts[begun];
+        if (!fed.empty() && int64_t(ids.size() + text.prompt.size()) > micro_batch_tokens) break;
+        feed(text, text.prompt, 0);
     }
-    const RopeTable rope(config_.rope, longest);
+    if (!fed.empty()) return;
+    std::erase_if(going_, [&](Text* text) {
+        const bool ends = text->broken || std::find(options.end_ids.begin(), options.end_ids.end(), text->next) !=
+                                              options.end_ids.end();
+        if (!ends) text->written->push_back(text->next);
+        return ends || int64_t(text->written->size()) >= options.limit;
+    });
+    for (Text* text : going_)
+        feed(*text, {&text->written->back(), 1}, int64_t(text->prompt.size() + text->written->size()) - 1);
+}
+
+void Decoder::enter(Group& group, const Embedding& embedding) const {
+    group.hidden.resize(group.ids.size() * size_t(config_.hidden));
+    embed(embedding, group.ids, group.hidden.data());
+}
+
+void Decoder::pass(Group& group, const LayerWeights& weights, size_t layer, const RopeTable& rope) const {
+    for (size_t i = 0; i < group.fed.size(); ++i) group.runs[i].stored = &group.fed[i]->stored[layer];
+    run_layer(config_, weights, config_.windows[size_t(weights_.path()[layer].layer)], rope, group.runs,
+              int64_t(group.ids.size()), group.hidden.data(), group.scratch);
+}
+
+/// The likeliest token behind the last one of each text.
+void Decoder::leave(Group& group, const HeadWeights& head) const {
+    std::vector<float> last;
+    for (const Run& run : group.runs) {
+        const float* row = group.hidden.data() + (run.first_row + run.count - 1) * config_.hidden;
+        last.insert(last.end(), row, row + config_.hidden);
+    }
+    const std::vector<TargetScore> scores = judge_rows(config_, head, last.data(), int64_t(group.fed.size()), {});
+    for (size_t i = 0; i < group.fed.size(); ++i) {
+        group.fed[i]->next = scores[i].best;
+        group.fed[i]->broken = !scores[i].finite;
+    }
+}
+
+/// Every group goes its own way, as far as it goes.
+void Decoder::generate_kept(const std::vector<Group*>& groups, const RopeTable& rope, const GenerateOptions& options) {
     const auto embedding = weights_.embedding();
     const auto head = weights_.head();
     std::vector<std::shared_ptr<const LayerWeights>> layers;
     for (const PathStep& step : weights_.path()) layers.push_back(weights_.layer(step));
     pool_.parallel_for(int64_t(groups.size()), [&](int64_t index, int) {
-        generate_group(groups[size_t(index)], *embedding, *head, layers, rope, options);
-        groups[size_t(index)].texts.clear();
+        Group& group = *groups[size_t(index)];
+        group.begin(config_, layers.size(), options.limit);
+        for (group.choose(options); !group.fed.empty(); group.choose(options)) {
+            enter(group, *embedding);
+            for (size_t layer = 0; layer < layers.size(); ++layer) pass(group, *layers[layer], layer, rope);
+            leave(group, *head);
+        }
+        for (Text& text : group.texts) text.stored = {};
     });
+}
+
+/// All groups of all ranks go through a layer before the next one is asked for.
+void Decoder::generate_streamed(const std::vector<Group*>& groups, const RopeTable& rope,
+                                const GenerateOptions& options) {
+    const std::vector<PathStep>& path = weights_.path();
+    const auto each = [&](const auto& body) {
+        pool_.parallel_for(int64_t(groups.size()), [&](int64_t index, int) { body(*groups[size_t(index)]); });
+    };
+    each([&](Group& group) { group.begin(config_, path.size(), options.limit); });
+    while (true) {
+        each([&](Group& group) { group.choose(options); });
+        const bool going =
+            std::any_of(groups.begin(), groups.end(), [](const Group* group) { return !group->fed.empty(); });
+        if (ranks_ ? ranks_->all_reduce_max(uint64_t(going)) == 0 : !going) break;
+        {
+            const auto embedding = weights_.embedding();
+            each([&](Group& group) { enter(group, *embedding); });
+        }
+        for (size_t layer = 0; layer < path.size(); ++layer) {
+            const auto weights = weights_.layer(path[layer]);
+            each([&](Group& group) {
+                if (!group.fed.empty()) pass(group, *weights, layer, rope);
+            });
+        }
+        const auto head = weights_.head();
+        each([&](Group& group) {
+            if (!group.fed.empty()) leave(group, *head);
+        });
+    }
+    for (Group* group : groups)
+        for (Text& text : group->texts) text.stored = {};
+}
+
+std::vector<Decoder::Group> Decoder::make_groups(std::span<const std::span<const int32_t>> prompts,
+                                                 int64_t limit) const {
+    std::vector<Group> groups;
+    for (const std::span<const int32_t> prompt : prompts) {
+        const int64_t length = int64_t(prompt.size()) + limit;
+        check_sequence(prompt, length);
+        if (groups.empty() || groups.back().texts.size() == most_texts ||
+            groups.back().positions + length > most_positions)
+            groups.emplace_back();
+        Text text;
+        text.prompt = prompt;
+        groups.back().texts.push_back(std::move(text));
+        groups.back().positions += length;
+    }
+    return groups;
+}
+
+namespace {
+
+/// What the ranks wrote, on every one of them; -1 is a broken text.
+void exchange_texts(Communicator& ranks, std::vector<std::vector<int32_t>>& written, const std::vector<bool>& mine) {
+    std::string own;
+    const auto put = [&](int32_t value) { own.append(reinterpret_cast<const char*>(&value), sizeof value); };
+    for (size_t text = 0; text < written.size(); ++text) {
+        if (!mine[text]) continue;
+        put(int32_t(text));
+        put(int32_t(written[text].size()));
+        for (int32_t id : written[text]) put(id);
+    }
+    for (const std::string& part : ranks.all_gather(own)) {
+        const char* at = part.data();
+        const auto take = [&] {
+            int32_t value;
+            std::memcpy(&value, at, sizeof value);
+            at += sizeof value;
+            return value;
+        };
+        while (at != part.data() + part.size()) {
+            std::vector<int32_t>& text = written[size_t(take())];
+            text.resize(size_t(take()));
+            for (int32_t& id : text) id = take();
+        }
+    }
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> Decoder::generate(std::span<const std::span<const int32_t>> prompts,
+                                                    const GenerateOptions& options) {
+    check(options.limit >= 1, "at most {} new tokens: at least 1 is needed", options.limit);
+    std::vector<Group> groups = make_groups(prompts, options.limit);
+    std::vector<std::vector<int32_t>> result(prompts.size());
+    std::vector<bool> mine(prompts.size());
+    std::vector<std::vector<Group*>> waves;  // of this rank's groups; the same number on all
+    int64_t longest = 0, positions = 0;
+    size_t number = 0;
+    for (size_t group = 0; group < groups.size(); ++group) {
+        positions += groups[group].positions;
+        if (waves.empty() || (!weights_.keeps() && positions > most_streamed_positions * ranks())) {
+            waves.emplace_back();
+            positions = groups[group].positions;
+        }
+        if (is_mine(group)) waves.back().push_back(&groups[group]);
+        for (Text& text : groups[group].texts) {
+            longest = std::max(longest, int64_t(text.prompt.size()) + options.limit);
+            mine[number] = is_mine(group);
+            text.written = &result[number++];
+        }
+    }
+    const RopeTable rope(config_.rope, longest);
+    for (const std::vector<Group*>& wave : waves) {
+        weights_.keeps() ? generate_kept(wave, rope, options) : generate_streamed(wave, rope, options);
+        for (Group* group : wave)
+            for (Text& text : group->texts)
+                if (text.broken) text.written->assign(1, -1);
+    }
+    if (ranks_) exchange_texts(*ranks_, result, mine);
+    for (const std::vector<int32_t>& text : result)
+        if (text == std::vector<int32_t>{-1})
+            throw BrokenModel("logits of a generated token are not finite: the model's weights are broken");
     return result;
 }
 

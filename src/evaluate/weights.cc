@@ -144,6 +144,9 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> tensor_list(const Deco
 std::shared_ptr<const LayerWeights> make_layer(const DecoderConfig& config, TensorReader& reader, int64_t layer,
                                                Compute compute) {
     const LayerPlaces places = layer_places(config, layer);
+    std::vector<std::string> names;
+    places.each([&](const Place& place) { names.push_back(place.name); });
+    reader.expect(names);
     auto result = std::make_shared<LayerWeights>();
     result->query_key_value = read_matrix(places.query_key_value, reader, compute);
     result->output = read_matrix(places.output, reader, compute);
@@ -164,6 +167,7 @@ std::shared_ptr<const LayerWeights> make_layer(const DecoderConfig& config, Tens
 
 std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, TensorReader& reader, Compute compute) {
     auto result = std::make_shared<HeadWeights>();
+    reader.expect({"model.norm.weight", head_place(config).name});
     result->norm = read_norm(config, {{"model.norm.weight", {config.hidden}}}, reader);
     const std::vector<float> values = read_all({head_place(config)}, reader);
     for (int64_t first = 0; first < config.vocabulary; first += HeadWeights::tile_rows) {
@@ -175,6 +179,7 @@ std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, Tensor
 
 std::shared_ptr<const Embedding> make_embedding(const DecoderConfig& config, TensorReader& reader) {
     const Place place = embedding_place(config);
+    reader.expect({place.name});
     return std::make_shared<Embedding>(config.hidden, config.embedding_scale, read_all({place}, reader),
                                        reader.is_bfloat16(place.name));
 }
@@ -182,6 +187,21 @@ std::shared_ptr<const Embedding> make_embedding(const DecoderConfig& config, Ten
 ReaderWeights::ReaderWeights(DecoderConfig config, std::unique_ptr<TensorReader> reader, Compute compute, bool keep)
     : config_(std::move(config)), reader_(std::move(reader)), compute_(compute), keep_(keep) {
     for (int64_t layer = 0; layer < config_.layers; ++layer) path_.push_back({0, layer, 1});
+}
+
+void ReaderWeights::make_all(ThreadPool& pool) {
+    check(keep_ && reader_->is_shared(), "weights that are not kept were asked for at once (a bug in the program)");
+    std::vector<std::shared_ptr<const LayerWeights>> layers(static_cast<size_t>(config_.layers));
+    // The head and the embedding first: they are the largest.
+    pool.parallel_for(config_.layers + 2, [&](int64_t index, int) {
+        if (index == 0)
+            head_ = make_head(config_, *reader_, compute_);
+        else if (index == 1)
+            embedding_ = make_embedding(config_, *reader_);
+        else
+            layers[size_t(index - 2)] = make_layer(config_, *reader_, index - 2, compute_);
+    });
+    for (size_t layer = 0; layer < layers.size(); ++layer) layers_[int64_t(layer)] = layers[layer];
 }
 
 std::shared_ptr<const LayerWeights> ReaderWeights::layer(const PathStep& step) {

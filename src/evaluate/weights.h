@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/base/thread_pool.h"
 #include "src/evaluate/decoder_config.h"
 #include "src/evaluate/gemm.h"
 
@@ -63,6 +64,8 @@ class WeightSource {
     virtual std::shared_ptr<const LayerWeights> layer(const PathStep& step) = 0;
     virtual std::shared_ptr<const Embedding> embedding() = 0;
     virtual std::shared_ptr<const HeadWeights> head() = 0;
+    /// Whether asking again costs nothing.
+    virtual bool keeps() const = 0;
 };
 
 /// Gives tensors by their names in a checkpoint. The one thing to write for a new kind of model in memory.
@@ -73,6 +76,10 @@ class TensorReader {
     virtual void read(const std::string& name, const std::vector<int64_t>& shape, float* to) = 0;
     /// Whether values of this tensor are exact in bfloat16.
     virtual bool is_bfloat16(const std::string& name) = 0;
+    /// These are read next, each once.
+    virtual void expect(const std::vector<std::string>& /*names*/) {}
+    /// Whether several threads may read at a time.
+    virtual bool is_shared() const { return false; }
 };
 
 /// The names and shapes of all tensors that a decoder of this config has, in the order they are used.
@@ -94,6 +101,10 @@ class ReaderWeights final : public WeightSource {
     std::shared_ptr<const LayerWeights> layer(const PathStep& step) override;
     std::shared_ptr<const Embedding> embedding() override;
     std::shared_ptr<const HeadWeights> head() override;
+    bool keeps() const override { return keep_; }
+
+    /// Makes all of them now, on several threads. Only with `keep`, and if the reader is_shared().
+    void make_all(ThreadPool& pool);
 
   private:
     DecoderConfig config_;
