@@ -99,6 +99,8 @@ class Merging(Program):
 
     def expect_message(self, what, text, contains):
         lines = [line for line in text.splitlines() if "error: " in line]
+        if self.light:  # ranks that meet an error together may be too slow to end each other before they speak
+            lines = list({line.partition("error: ")[2] for line in lines})
         self.expect("Sanitizer" not in text, f"{what}: a sanitizer's report\n{text}")
         self.expect(len(lines) == 1, f"{what}: not one message\n{text}")
         for words in contains:
