@@ -19,6 +19,7 @@ OWNED = {
     "MPI": (r"mpi\.h", "src/comm"),
     "NCCL": (r"nccl\.h", "src/comm"),
     "CUDA": (r"cuda.*", "src/device"),
+    "cuBLAS": (r"cublas.*", "src/device"),
     "HDF5": (r"(hdf5|H5.*)\.h", "src/checkpoint"),
     "oneDNN": (r"(oneapi/)?dnnl.*", "src/evaluate"),
     "toml++": (r"toml(\+\+|plusplus)?/.*|toml\.hpp?", "src/recipe"),

@@ -19,19 +19,8 @@ constexpr uint64_t scratch_of_lane = uint64_t(128) << 20;
 
 class CudaDevice final : public Device {
   public:
-    CudaDevice(int device, int ranks) {
-        use_cuda_device(device);
-        cudaDeviceProp properties{};
-        check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the properties of the GPU");
-        check(properties.major >= 8,
-              "GPU {} ({}) has compute capability {}.{}; this program is built for 8.0 and later: use --device cpu",
-              device, properties.name, properties.major, properties.minor);
-        size_t free = 0, total = 0;
-        check_cuda(cudaMemGetInfo(&free, &total), "asking for the memory of the GPU");
-        const uint64_t share = uint64_t(free) / 10 * 8 / uint64_t(ranks);
-        memory_ = std::max(share / 2, share - std::min(share, lanes_of_device * scratch_of_lane));
-        name_ = fmt::format("GPU {}: {}", device, properties.name);
-        context_ = {device, properties.multiProcessorCount, std::make_shared<DevicePool>(device)};
+    explicit CudaDevice(const Gpu& gpu) : name_(gpu.name), context_(gpu.context) {
+        memory_ = std::max(gpu.memory / 2, gpu.memory - std::min(gpu.memory, lanes_of_device * scratch_of_lane));
     }
 
     DeviceKind kind() const override { return DeviceKind::cuda; }
@@ -76,7 +65,7 @@ int cuda_device_count() {
     return count;
 }
 
-std::unique_ptr<Device> make_cuda_device(int node_rank, int node_size) {
+Gpu open_gpu(int node_rank, int node_size) {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
     if (error != cudaSuccess || count == 0) {
@@ -89,8 +78,22 @@ std::unique_ptr<Device> make_cuda_device(int node_rank, int node_size) {
             visible ? "'" + printable(visible) + "'" : std::string("not set"));
     }
     // A rank that sees one device may share it with all ranks of the machine: nothing here tells.
-    const int device = node_rank % count;
-    return std::make_unique<CudaDevice>(device, (node_size - device + count - 1) / count);
+    const int device = node_rank % count, ranks = (node_size - device + count - 1) / count;
+    use_cuda_device(device);
+    cudaDeviceProp properties{};
+    check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the properties of the GPU");
+    check(properties.major >= 8,
+          "GPU {} ({}) has compute capability {}.{}; this program is built for 8.0 and later: use --device cpu", device,
+          properties.name, properties.major, properties.minor);
+    size_t free = 0, total = 0;
+    check_cuda(cudaMemGetInfo(&free, &total), "asking for the memory of the GPU");
+    return {{device, properties.multiProcessorCount, std::make_shared<DevicePool>(device)},
+            uint64_t(free) / 10 * 8 / uint64_t(ranks),
+            fmt::format("GPU {}: {}", device, properties.name)};
+}
+
+std::unique_ptr<Device> make_cuda_device(int node_rank, int node_size) {
+    return std::make_unique<CudaDevice>(open_gpu(node_rank, node_size));
 }
 
 }  // namespace amalgam

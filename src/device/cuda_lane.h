@@ -3,20 +3,12 @@
 #include <vector>
 
 #include "kernels/cuda/passes.h"
-#include "src/device/cuda_memory.h"
+#include "src/device/cuda_queue.h"
 #include "src/device/lane.h"
 
 namespace amalgam {
 
-/// What the lanes of one GPU share.
-struct CudaContext {
-    int device = 0;
-    int multiprocessors = 1;
-    std::shared_ptr<DevicePool> pool;
-};
-
-/// Copies to the GPU go through a ring of pinned memory in a stream of their own; kernels, and copies back, in another, which
-/// waits for the first by event. Every pass has ended when it returns, so that its scratch memory can serve the next.
+/// Every pass has ended when it returns, so that its scratch memory can serve the next.
 class CudaLane final : public Lane {
   public:
     explicit CudaLane(const CudaContext& context);
@@ -100,14 +92,10 @@ class CudaLane final : public Lane {
     template <class Body>
     void each_gram(bool wide, const GramArguments& arguments, const std::vector<cuda::Piece>& pieces, const Body& body);
 
-    CudaContext context_;
     std::vector<Chunk> chunks_;
     size_t chunk_ = 0;
     uint64_t next_chunk_bytes_;
-    PinnedRing in_, out_;
-    CudaEvent copied_, computed_;
-    bool copies_queued_ = false;
-    CudaStream copies_, kernels_;  // first to go: their work uses what is above
+    CudaQueue work_;  // first to go: what it queued uses what is above
 };
 
 }  // namespace amalgam

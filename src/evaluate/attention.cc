@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "kernels/cpu/launch.h"
-#include "src/evaluate/vector_math.h"
+#include "kernels/vector_math.h"
 
 namespace amalgam {
 namespace {

@@ -13,7 +13,7 @@ from pathlib import Path
 FLAGS = ["-std=c++20", "-fmad=false", "-Werror", "all-warnings",
          "-Xcompiler", "-fopenmp-simd,-ffp-contract=off,-Wall,-Wextra"]
 # Kernels of each source: one that is lost is noticed.
-KERNELS = {"fold": 24, "gram": 3, "row_fold": 14, "rows": 8, "select": 21, "statistics": 17}
+KERNELS = {"decoder_attention": 6, "decoder_head": 1, "decoder_rows": 10, "fold": 24, "gram": 3, "row_fold": 14, "rows": 8, "select": 21, "statistics": 17}
 # Registers: two blocks of 256 threads on a multiprocessor (65,536 registers); computing in double may take more, and so do
 # tiles of products.
 REGISTERS, WIDE_REGISTERS, GRAM_REGISTERS = 128, 208, 184

@@ -10,7 +10,7 @@
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/gemm.h"
 #include "src/evaluate/row_operations.h"
-#include "src/evaluate/vector_math.h"
+#include "kernels/vector_math.h"
 #include "tests/base/memory_files.h"
 #include "tests/checkpoint/small_checkpoint.h"
 
