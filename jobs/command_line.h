@@ -76,7 +76,4 @@ std::string program_help(std::span<const Command* const> commands);
 /// Writes to stdout. A reader that has gone away is no error; a full disk is.
 void print_out(std::string_view text);
 
-/// A word as a shell reads it back.
-std::string shell_word(std::string_view word);
-
 }  // namespace amalgam

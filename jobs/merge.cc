@@ -10,6 +10,7 @@
 
 #include "jobs/commands.h"
 #include "src/base/log.h"
+#include "src/base/shell_word.h"
 #include "src/comm/session.h"
 
 namespace amalgam {
