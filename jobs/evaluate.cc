@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "jobs/commands.h"
+#include "jobs/evaluate.h"
 #include "jobs/json.h"
 #include "jobs/table.h"
 #include "src/base/log.h"
@@ -33,6 +34,16 @@ constexpr Option options[] = {
      "...]}; one that fails is reported, the others go on"},
     {"memory", "BYTES",
      "of merges in memory: what does not fit is folded a layer at a time, again for every pass [half of what is free]"},
+    {"command", "TEXT",
+     "instead of --task: for each candidate run this in a shell, {model} being its folder, and read the score from "
+     "the JSON that it prints (docs/evaluation.md)"},
+    {"worker", "TEXT",
+     "instead of --task: a program that is started once and told of each candidate in a line of JSON, which it "
+     "answers"},
+    {"score-at", "PLACE", "of the score in the program's JSON: results.gsm8k.acc, or /results/gsm8k/acc [score]"},
+    {"timeout", "SECONDS", "for the program to score a candidate; 0: no limit [3600]"},
+    {"scratch", "FOLDER",
+     "where merges are put for the program, one at a time [/dev/shm if they fit, else TMPDIR or /tmp]"},
     {"json", "OUT", "write scores and every item's result here as JSON; - is standard output, instead of the table"},
     {"compute", "NAME",
      "float32, bfloat16 (products of bfloat16 summed in float32), or auto: bfloat16 if the "
@@ -48,7 +59,8 @@ constexpr std::string_view description =
 constexpr std::string_view examples =
     "amalgam evaluate merged --task math-ja/search.jsonl\n"
     "amalgam evaluate merged --task math.jsonl --task japanese.jsonl --weight japanese=0.5 --json scores.json\n"
-    "amalgam evaluate --recipe ties.toml --set parameters.lambda=0.8 --task math-ja/search.jsonl";
+    "amalgam evaluate --recipe ties.toml --set parameters.lambda=0.8 --task math-ja/search.jsonl\n"
+    "amalgam evaluate --recipes list.txt --worker 'python3 configs/evaluators/transformers_worker.py task.jsonl'";
 
 Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model) {
     constexpr std::string_view names[] = {"float32", "bfloat16", "auto"};
@@ -131,12 +143,16 @@ std::string evaluation_text(const Evaluation& evaluation) {
     return table.text();
 }
 
+}  // namespace
+
 void write_json(const std::string& path, const std::string& text) {
     std::ofstream file(path, std::ios::binary);
     file << text;
     file.close();
     check(file.good(), "{}: cannot be written: {}{}", printable(path), errno_text(errno), space_advice(errno));
 }
+
+namespace {
 
 /// Scores merges without writing them.
 class Candidates {
@@ -183,10 +199,7 @@ class Candidates {
     CandidateMaker maker_;
 };
 
-struct CandidateLine {
-    std::string recipe;
-    std::vector<std::string> set;
-};
+}  // namespace
 
 std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
     std::vector<CandidateLine> lines;
@@ -212,6 +225,8 @@ std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
     check(!lines.empty(), "{}: no candidates: give a recipe on each line", printable(path));
     return lines;
 }
+
+namespace {
 
 int run_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, ThreadPool& pool) {
     if (!arguments.positionals.empty() || (arguments.has("recipe") && arguments.has("recipes")))
@@ -256,6 +271,7 @@ int run_candidates(const Arguments& arguments, Files& files, const std::vector<T
 
 int run(const Arguments& arguments) {
     const auto files = disk_files();
+    if (is_external(arguments)) return evaluate_externally(arguments, *files);
     const std::vector<Task> tasks = read_tasks(*files, arguments);
     if (arguments.has("recipe") || arguments.has("recipes")) {
         ThreadPool pool(int(arguments.integer("threads", usable_cores(), 1, 4096)));

@@ -1,0 +1,169 @@
+// amalgam evaluate --command and --worker: scores by programs of the user's, merges as checkpoints in node-local memory.
+#include <filesystem>
+#include <memory>
+
+#include "jobs/evaluate.h"
+#include "jobs/json.h"
+#include "jobs/table.h"
+#include "src/base/log.h"
+#include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/output_folder.h"
+#include "src/comm/communicator.h"
+#include "src/evaluate/external.h"
+#include "src/evaluate/scratch.h"
+#include "src/recipe/recipe.h"
+#include "src/recipe/resolve.h"
+#include "src/run/candidate.h"
+#include "src/run/merge_job.h"
+#include "src/run/resources.h"
+
+namespace amalgam {
+namespace {
+
+/// One program for all candidates.
+class Evaluator {
+  public:
+    Evaluator(const Arguments& arguments, Files& disk)
+        : arguments_(arguments), files_(remembering_files(disk)), world_(self_communicator()) {
+        is_worker_ = arguments.has("worker");
+        options_.command = arguments.text(is_worker_ ? "worker" : "command");
+        options_.score_at = arguments.text("score-at", options_.score_at);
+        options_.timeout = arguments.number("timeout", options_.timeout, 0, 1e9);
+        if (is_worker_) worker_ = std::make_unique<Worker>(options_);
+    }
+
+    Json score_model(const std::string& path) {
+        const std::string whole = std::filesystem::absolute(path).lexically_normal();
+        return result(ask({whole, "", {}}), path);
+    }
+
+    Json score_recipe(const std::string& recipe, const std::vector<std::string>& set) {
+        const ScratchFolder folder(scratch_place(arguments_.text("scratch"), bytes_of(recipe, set), free_memory()));
+        MergeOptions merge;
+        merge.recipe = recipe;
+        merge.set = set;
+        // A new name each time, for programs that remember what they have read from where.
+        merge.out = fmt::format("{}/candidate-{}", folder.path(), ++candidates_);
+        merge.memory = arguments_.bytes("memory", 0);
+        merge.threads = int(arguments_.integer("threads", 0, 1, 4096));
+        merge.device = DeviceKind::cpu;
+        merge.allow_unknown = arguments_.has("allow-unknown");
+        merge.quiet = true;
+        merge.command = "amalgam merge";
+        run_merge(*world_, merge);
+        return result(ask({merge.out, recipe, set}), recipe);
+    }
+
+  private:
+    /// What the merge writes, with a margin for headers, index and model card.
+    uint64_t bytes_of(const std::string& path, const std::vector<std::string>& set) {
+        const Recipe recipe = read_recipe(*files_, path, {set, arguments_.has("allow-unknown")});
+        const Merge merge = resolve(*files_, recipe, {});
+        constexpr uint64_t margin = uint64_t(4) << 20;
+        uint64_t bytes = margin + merge.tasks.size() * 1000;
+        for (const TensorTask& task : merge.tasks)
+            bytes += (uint64_t(task.elements()) * uint64_t(info(task.dtype).bits) + 7) / 8;
+        const std::string& companions = merge.models[size_t(merge.tokenizer_donor)].checkpoint.path;
+        for (const std::string& name : companion_file_names()) bytes += files_->status(companions + "/" + name).bytes;
+        return bytes;
+    }
+
+    ExternalScore ask(const ExternalCandidate& candidate) {
+        return worker_ ? worker_->score(candidate) : run_command(options_, candidate);
+    }
+
+    Json result(const ExternalScore& score, const std::string& model) const {
+        Json items = Json::array();
+        for (double item : score.items) items.push_back({{"score", item}});
+        Json task = {{"name", is_worker_ ? "worker" : "command"},
+                     {"metric", "external"},
+                     {"score", score.score},
+                     {"weight", 1.0},
+                     {"items", std::move(items)}};
+        return {{"model", model}, {"score", score.score}, {"tasks", Json::array({std::move(task)})}};
+    }
+
+    const Arguments& arguments_;
+    std::unique_ptr<Files> files_;
+    std::unique_ptr<Communicator> world_;
+    bool is_worker_ = false;
+    ExternalOptions options_;
+    std::unique_ptr<Worker> worker_;
+    int64_t candidates_ = 0;
+};
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int write_out(const Arguments& arguments, const Json& json, const std::string& table) {
+    const std::string out = arguments.text("json");
+    if (!out.empty() && out != "-") write_json(out, json_text(json));
+    print_out(out == "-" ? json_text(json) : table);
+    return 0;
+}
+
+int score_one(const Arguments& arguments, const Json& json) {
+    Table table("lr");
+    const Json& task = json["tasks"][0];
+    table.add({"program", "score"});
+    table.add({task["name"], fmt::format("{:.4f}", task["score"].get<double>())});
+    return write_out(arguments, json, table.text());
+}
+
+int score_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, Evaluator& evaluator) {
+    Json all = Json::array();
+    Table table("lrl");
+    table.add({"candidate", "score", ""});
+    int failed = 0;
+    for (const CandidateLine& line : lines) {
+        std::vector<std::string> set = arguments.texts("set");
+        set.insert(set.end(), line.set.begin(), line.set.end());
+        std::string name = line.recipe;
+        for (const std::string& each : line.set) name += " " + each;
+        try {
+            all.push_back(evaluator.score_recipe(line.recipe, set));
+            table.add({printable(name, 100), fmt::format("{:.4f}", all.back()["score"].get<double>()), ""});
+        } catch (const Error& error) {
+            all.push_back({{"model", line.recipe}, {"error", error.what()}});
+            table.add({printable(name, 100), "", first_line(error.what())});
+            ++failed;
+        }
+        all.back()["set"] = line.set;
+    }
+    return write_out(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
+}
+
+}  // namespace
+
+bool is_external(const Arguments& arguments) {
+    const bool command = arguments.has("command"), worker = arguments.has("worker");
+    if (command && worker) throw UsageError("--command and --worker: give one of them");
+    if (!command && !worker) {
+        for (std::string_view option : {"score-at", "timeout", "scratch"})
+            if (arguments.has(option))
+                throw UsageError(fmt::format("--{} belongs to --command or --worker: neither is given", option));
+        return false;
+    }
+    const std::string_view given = command ? "command" : "worker";
+    for (std::string_view option : {"task", "weight", "compute"})
+        if (arguments.has(option))
+            throw UsageError(fmt::format(
+                "--{} and --{}: the program of --{} decides what is asked and how it counts; give one of them", option,
+                given, given));
+    if (arguments.text(given).find_first_not_of(" \t\n") == std::string::npos)
+        throw UsageError(fmt::format("--{} is empty: what is to be run?", given));
+    return true;
+}
+
+int evaluate_externally(const Arguments& arguments, Files& files) {
+    const int given =
+        int(!arguments.positionals.empty()) + int(arguments.has("recipe")) + int(arguments.has("recipes"));
+    if (given == 0) throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
+    if (given > 1) throw UsageError("MODEL, --recipe and --recipes: give one of them");
+    Evaluator evaluator(arguments, files);
+    if (arguments.has("recipes")) return score_list(arguments, read_list(files, arguments.text("recipes")), evaluator);
+    if (arguments.has("recipe"))
+        return score_one(arguments, evaluator.score_recipe(arguments.text("recipe"), arguments.texts("set")));
+    return score_one(arguments, evaluator.score_model(locate_model(files, arguments.positionals[0], "")));
+}
+
+}  // namespace amalgam
