@@ -33,7 +33,27 @@ size_t end_of_pass(const std::vector<MicroBatch>& batches, size_t first, int64_t
 
 size_t judged_tokens(const ScoredSequence& sequence) { return sequence.ids.size() - size_t(sequence.first_target); }
 
+class CpuEvaluation final : public EvaluationDevice {
+  public:
+    CpuEvaluation(ThreadPool& pool, Communicator* ranks) : pool_(pool), ranks_(ranks) {}
+    std::string name() const override { return "cpu"; }
+    MatrixLayout layout() const override { return MatrixLayout::packed; }
+    bool has_bfloat16() const override { return has_fast_bfloat16(); }
+    bool uses_source_memory() const override { return true; }
+    std::unique_ptr<Scorer> make_scorer(WeightSource& weights) override {
+        return std::make_unique<Decoder>(weights, pool_, ranks_);
+    }
+
+  private:
+    ThreadPool& pool_;
+    Communicator* ranks_;
+};
+
 }  // namespace
+
+std::unique_ptr<EvaluationDevice> make_cpu_evaluation(ThreadPool& pool, Communicator* ranks) {
+    return std::make_unique<CpuEvaluation>(pool, ranks);
+}
 
 void Decoder::check_sequence(std::span<const int32_t> ids, int64_t length) const {
     check(!ids.empty(), "an empty sequence cannot be evaluated");

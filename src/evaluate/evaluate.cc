@@ -100,13 +100,13 @@ ItemResult judge_item(const Task& task, const DecoderConfig& config, const TaskI
 }
 
 /// What one pass decides, for all tasks together.
-void score_tasks(const std::vector<Task>& tasks, Decoder& decoder, const DecoderConfig& config,
+void score_tasks(const std::vector<Task>& tasks, Scorer& scorer, const DecoderConfig& config,
                  std::vector<TaskResult>& results) {
     Questions questions;
     for (const Task& task : tasks)
         if (!needs_generation(task.metric)) ask_task(task, config, questions);
     if (questions.sequences.empty()) return;
-    const std::vector<std::vector<TokenScore>> scores = decoder.score(questions.sequences);
+    const std::vector<std::vector<TokenScore>> scores = scorer.score(questions.sequences);
     const std::vector<TokenScore>* next = scores.data();
     for (size_t number = 0; number < tasks.size(); ++number) {
         if (needs_generation(tasks[number].metric)) continue;
@@ -125,10 +125,10 @@ double judge_written(const Task& task, const TaskItem& item, const ItemResult& r
     return found && found == last_number(answer) ? 1 : 0;
 }
 
-void generate_task(const Task& task, Decoder& decoder, const DecoderConfig& config, TaskResult& result) {
+void generate_task(const Task& task, Scorer& scorer, const DecoderConfig& config, TaskResult& result) {
     std::vector<std::span<const int32_t>> prompts;
     for (const TaskItem& item : task.items) prompts.emplace_back(item.prompt);
-    std::vector<std::vector<int32_t>> written = decoder.generate(prompts, {ends_of(task, config), task.limit});
+    std::vector<std::vector<int32_t>> written = scorer.generate(prompts, {ends_of(task, config), task.limit});
     for (size_t number = 0; number < task.items.size(); ++number) {
         ItemResult item;
         item.written = std::move(written[number]);
@@ -152,8 +152,8 @@ void sum_up(const Task& task, TaskResult& result) {
 
 }  // namespace
 
-Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool, Communicator* ranks) {
-    const DecoderConfig& config = weights.config();
+Evaluation evaluate(Scorer& scorer, const std::vector<Task>& tasks) {
+    const DecoderConfig& config = scorer.config();
     double weight = 0;
     Evaluation result;
     for (const Task& task : tasks) {
@@ -162,14 +162,18 @@ Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, Threa
         result.tasks.push_back({task.name, task.metric, task.weight, 0, 0, 0, {}});
     }
     check(weight > 0, "the weights of the tasks sum to {}: a score needs a sum above 0", weight);
-    Decoder decoder(weights, pool, ranks);
-    score_tasks(tasks, decoder, config, result.tasks);
+    score_tasks(tasks, scorer, config, result.tasks);
     for (size_t number = 0; number < tasks.size(); ++number) {
-        if (needs_generation(tasks[number].metric)) generate_task(tasks[number], decoder, config, result.tasks[number]);
+        if (needs_generation(tasks[number].metric)) generate_task(tasks[number], scorer, config, result.tasks[number]);
         sum_up(tasks[number], result.tasks[number]);
         result.score += tasks[number].weight / weight * result.tasks[number].score;
     }
     return result;
+}
+
+Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool, Communicator* ranks) {
+    Decoder decoder(weights, pool, ranks);
+    return evaluate(decoder, tasks);
 }
 
 }  // namespace amalgam

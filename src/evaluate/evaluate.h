@@ -6,6 +6,7 @@
 
 #include "src/base/thread_pool.h"
 #include "src/comm/communicator.h"
+#include "src/evaluate/scorer.h"
 #include "src/evaluate/task.h"
 #include "src/evaluate/weights.h"
 
@@ -35,9 +36,12 @@ struct Evaluation {
     std::vector<TaskResult> tasks;
 };
 
-/// Asks the model everything. Tasks that one pass decides share it. The result is the same for any number of threads.
+/// Asks the model everything. Tasks that one pass decides share it.
 /// Throws Error for tasks that do not fit the model (check_task) and weights that sum to 0, BrokenModel for logits that
-/// are not finite. Collective over `ranks`, if any are given: they share the work, the result is the same for any number.
+/// are not finite.
+Evaluation evaluate(Scorer& scorer, const std::vector<Task>& tasks);
+/// On the CPU; the result is the same for any number of threads. Collective over `ranks`, if any are given: they share the
+/// work, the result is the same for any number.
 Evaluation evaluate(WeightSource& weights, const std::vector<Task>& tasks, ThreadPool& pool,
                     Communicator* ranks = nullptr);
 

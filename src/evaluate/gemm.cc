@@ -1,5 +1,7 @@
 #include "src/evaluate/gemm.h"
 
+#include <cstddef>
+#include <cstring>
 #include <dnnl.hpp>
 #include <map>
 #include <tuple>
@@ -80,7 +82,8 @@ constexpr size_t most_products = 1024;
 
 struct Matrix::Packed {
     Compute compute;
-    memory values;
+    memory values;  ///< empty: the matrix is plain
+    std::vector<std::byte> plain;
 };
 
 std::string_view compute_name(Compute compute) { return compute == Compute::bfloat16 ? "bfloat16" : "float32"; }
@@ -90,10 +93,31 @@ bool has_fast_bfloat16() {
     return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
 
-Matrix::Matrix(int64_t rows, int64_t columns, const void* values, Dtype dtype, Compute compute)
+namespace {
+
+std::vector<std::byte> plain_copy(const void* values, int64_t count, Dtype dtype, Compute compute) {
+    const bool half = compute == Compute::bfloat16;
+    std::vector<std::byte> copy(size_t(count) * (half ? 2 : 4));
+    if (half == (dtype == Dtype::bf16))
+        std::memcpy(copy.data(), values, copy.size());
+    else if (half)
+        round_to_bfloat16(static_cast<const float*>(values), count, reinterpret_cast<uint16_t*>(copy.data()));
+    else
+        widen_bfloat16(static_cast<const uint16_t*>(values), count, reinterpret_cast<float*>(copy.data()));
+    return copy;
+}
+
+}  // namespace
+
+Matrix::Matrix(int64_t rows, int64_t columns, const void* values, Dtype dtype, Compute compute, MatrixLayout layout)
     : rows_(rows), columns_(columns) {
     check(dtype == Dtype::f32 || dtype == Dtype::bf16, "a weight matrix of {} (a bug in the program)",
           info(dtype).name);
+    if (layout == MatrixLayout::plain) {
+        packed_ =
+            std::make_shared<const Packed>(Packed{compute, {}, plain_copy(values, rows * columns, dtype, compute)});
+        return;
+    }
     const OneThread one;
     try {
         memory plain({{columns, rows}, library_type(dtype), memory::format_tag::ba}, processor(),
@@ -102,17 +126,27 @@ Matrix::Matrix(int64_t rows, int64_t columns, const void* values, Dtype dtype, C
         dnnl::stream& stream = thread_state().stream;
         dnnl::reorder(plain, packed).execute(stream, plain, packed);
         stream.wait();
-        packed_ = std::make_shared<const Packed>(Packed{compute, packed});
+        packed_ = std::make_shared<const Packed>(Packed{compute, packed, {}});
     } catch (const dnnl::error& error) {
         fail("oneDNN cannot take a {} x {} matrix of {}: {}", rows, columns, compute_name(compute), error.what());
     }
 }
 
-uint64_t Matrix::bytes() const { return packed_ ? packed_->values.get_desc().get_size() : 0; }
+uint64_t Matrix::bytes() const {
+    if (!packed_) return 0;
+    return packed_->plain.empty() ? packed_->values.get_desc().get_size() : packed_->plain.size();
+}
+
+Compute Matrix::compute() const { return packed_ ? packed_->compute : Compute::float32; }
+
+const void* Matrix::values() const {
+    check(packed_ && !packed_->plain.empty(), "the values of a matrix that is not plain (a bug in the program)");
+    return packed_->plain.data();
+}
 
 void Matrix::multiply(const float* x, int64_t count, float* y) const {
     if (count == 0) return;
-    check(packed_ != nullptr, "a product with no matrix (a bug in the program)");
+    check(packed_ && packed_->plain.empty(), "a product with no packed matrix (a bug in the program)");
     const OneThread one;
     ThreadState& state = thread_state();
     const Compute compute = packed_->compute;

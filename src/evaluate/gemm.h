@@ -16,18 +16,30 @@ std::string_view compute_name(Compute compute);
 /// Whether this processor has instructions that multiply bfloat16.
 bool has_fast_bfloat16();
 
-/// A weight matrix in the layout that products are fastest with. Copies share the memory.
+/// What a matrix is made for.
+enum class MatrixLayout {
+    packed,  ///< products on this processor: the layout that they are fastest with
+    plain,   ///< a copy to another device: row after row
+};
+
+/// A weight matrix. Copies share the memory.
 class Matrix {
   public:
     Matrix() = default;
     /// Takes over `rows` x `columns` values, row after row; `dtype` is f32 or bf16. Kept as `compute` says: bfloat16
     /// rounds float32 to nearest.
-    Matrix(int64_t rows, int64_t columns, const void* values, Dtype dtype, Compute compute);
+    Matrix(int64_t rows, int64_t columns, const void* values, Dtype dtype, Compute compute,
+           MatrixLayout layout = MatrixLayout::packed);
 
     int64_t rows() const { return rows_; }
     int64_t columns() const { return columns_; }
     uint64_t bytes() const;
+    /// What values() are, and products are made of.
+    Compute compute() const;
+    /// All values, row after row; only of a plain matrix.
+    const void* values() const;
 
+    /// Only of a packed matrix.
     /// y = x W^T: `count` rows of columns() values to `count` rows of rows() values, on the calling thread alone. Sums run
     /// in an order that depends on the shape of W only, or at most on `count` besides; never on threads. Any number of
     /// threads may call.

@@ -88,10 +88,10 @@ std::vector<float> read_norm(const DecoderConfig& config, const std::vector<Plac
     return values;
 }
 
-Matrix read_matrix(const std::vector<Place>& places, TensorReader& reader, Compute compute) {
+Matrix read_matrix(const std::vector<Place>& places, TensorReader& reader, Compute compute, MatrixLayout layout) {
     const std::vector<float> values = read_all(places, reader);
     const int64_t columns = places[0].shape[1];
-    return {int64_t(values.size()) / columns, columns, values.data(), Dtype::f32, compute};
+    return {int64_t(values.size()) / columns, columns, values.data(), Dtype::f32, compute, layout};
 }
 
 Place embedding_place(const DecoderConfig& config) {
@@ -142,16 +142,16 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> tensor_list(const Deco
 }
 
 std::shared_ptr<const LayerWeights> make_layer(const DecoderConfig& config, TensorReader& reader, int64_t layer,
-                                               Compute compute) {
+                                               Compute compute, MatrixLayout layout) {
     const LayerPlaces places = layer_places(config, layer);
     std::vector<std::string> names;
     places.each([&](const Place& place) { names.push_back(place.name); });
     reader.expect(names);
     auto result = std::make_shared<LayerWeights>();
-    result->query_key_value = read_matrix(places.query_key_value, reader, compute);
-    result->output = read_matrix(places.output, reader, compute);
-    result->gate_up = read_matrix(places.gate_up, reader, compute);
-    result->down = read_matrix(places.down, reader, compute);
+    result->query_key_value = read_matrix(places.query_key_value, reader, compute, layout);
+    result->output = read_matrix(places.output, reader, compute, layout);
+    result->gate_up = read_matrix(places.gate_up, reader, compute, layout);
+    result->down = read_matrix(places.down, reader, compute, layout);
     result->query_key_value_bias = read_all(places.query_key_value_bias, reader);
     result->output_bias = read_all(places.output_bias, reader);
     result->gate_up_bias = read_all(places.gate_up_bias, reader);
@@ -165,14 +165,16 @@ std::shared_ptr<const LayerWeights> make_layer(const DecoderConfig& config, Tens
     return result;
 }
 
-std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, TensorReader& reader, Compute compute) {
+std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, TensorReader& reader, Compute compute,
+                                             MatrixLayout layout) {
     auto result = std::make_shared<HeadWeights>();
     reader.expect({"model.norm.weight", head_place(config).name});
     result->norm = read_norm(config, {{"model.norm.weight", {config.hidden}}}, reader);
     const std::vector<float> values = read_all({head_place(config)}, reader);
     for (int64_t first = 0; first < config.vocabulary; first += HeadWeights::tile_rows) {
         const int64_t rows = std::min(HeadWeights::tile_rows, config.vocabulary - first);
-        result->tiles.emplace_back(rows, config.hidden, values.data() + first * config.hidden, Dtype::f32, compute);
+        result->tiles.emplace_back(rows, config.hidden, values.data() + first * config.hidden, Dtype::f32, compute,
+                                   layout);
     }
     return result;
 }
@@ -184,8 +186,9 @@ std::shared_ptr<const Embedding> make_embedding(const DecoderConfig& config, Ten
                                        reader.is_bfloat16(place.name));
 }
 
-ReaderWeights::ReaderWeights(DecoderConfig config, std::unique_ptr<TensorReader> reader, Compute compute, bool keep)
-    : config_(std::move(config)), reader_(std::move(reader)), compute_(compute), keep_(keep) {
+ReaderWeights::ReaderWeights(DecoderConfig config, std::unique_ptr<TensorReader> reader, Compute compute, bool keep,
+                             MatrixLayout layout)
+    : config_(std::move(config)), reader_(std::move(reader)), compute_(compute), keep_(keep), layout_(layout) {
     for (int64_t layer = 0; layer < config_.layers; ++layer) path_.push_back({0, layer, 1});
 }
 
@@ -195,11 +198,11 @@ void ReaderWeights::make_all(ThreadPool& pool) {
     // The head and the embedding first: they are the largest.
     pool.parallel_for(config_.layers + 2, [&](int64_t index, int) {
         if (index == 0)
-            head_ = make_head(config_, *reader_, compute_);
+            head_ = make_head(config_, *reader_, compute_, layout_);
         else if (index == 1)
             embedding_ = make_embedding(config_, *reader_);
         else
-            layers[size_t(index - 2)] = make_layer(config_, *reader_, index - 2, compute_);
+            layers[size_t(index - 2)] = make_layer(config_, *reader_, index - 2, compute_, layout_);
     });
     for (size_t layer = 0; layer < layers.size(); ++layer) layers_[int64_t(layer)] = layers[layer];
 }
@@ -210,7 +213,7 @@ std::shared_ptr<const LayerWeights> ReaderWeights::layer(const PathStep& step) {
           "program)",
           step.layer, step.model, step.scale);
     if (const auto found = layers_.find(step.layer); found != layers_.end()) return found->second;
-    auto made = make_layer(config_, *reader_, step.layer, compute_);
+    auto made = make_layer(config_, *reader_, step.layer, compute_, layout_);
     if (keep_) layers_[step.layer] = made;
     return made;
 }
@@ -224,7 +227,7 @@ std::shared_ptr<const Embedding> ReaderWeights::embedding() {
 
 std::shared_ptr<const HeadWeights> ReaderWeights::head() {
     if (head_) return head_;
-    auto made = make_head(config_, *reader_, compute_);
+    auto made = make_head(config_, *reader_, compute_, layout_);
     if (keep_) head_ = made;
     return made;
 }

@@ -47,6 +47,15 @@ class Embedding {
     Embedding(int64_t width, float scale, std::vector<float> values, bool as_bfloat16);
     void read(int32_t id, float* to) const;
 
+    int64_t width() const { return width_; }
+    float scale() const { return scale_; }
+    /// All rows, without the scale: bfloat16 if stored_as_bfloat16(), else float32.
+    bool stored_as_bfloat16() const { return full_.empty(); }
+    const void* values() const {
+        return full_.empty() ? static_cast<const void*>(half_.data()) : static_cast<const void*>(full_.data());
+    }
+    uint64_t bytes() const { return full_.size() * sizeof(float) + half_.size() * sizeof(uint16_t); }
+
   private:
     int64_t width_ = 0;
     float scale_ = 1;
@@ -86,15 +95,17 @@ class TensorReader {
 std::vector<std::pair<std::string, std::vector<int64_t>>> tensor_list(const DecoderConfig& config);
 
 std::shared_ptr<const LayerWeights> make_layer(const DecoderConfig& config, TensorReader& reader, int64_t layer,
-                                               Compute compute);
-std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, TensorReader& reader, Compute compute);
+                                               Compute compute, MatrixLayout layout = MatrixLayout::packed);
+std::shared_ptr<const HeadWeights> make_head(const DecoderConfig& config, TensorReader& reader, Compute compute,
+                                             MatrixLayout layout = MatrixLayout::packed);
 std::shared_ptr<const Embedding> make_embedding(const DecoderConfig& config, TensorReader& reader);
 
 /// Weights of one model, from a reader, along the path of all its layers. They are made when they are first asked for;
 /// with `keep`, they stay in memory, else each lives as long as it is held.
 class ReaderWeights final : public WeightSource {
   public:
-    ReaderWeights(DecoderConfig config, std::unique_ptr<TensorReader> reader, Compute compute, bool keep = true);
+    ReaderWeights(DecoderConfig config, std::unique_ptr<TensorReader> reader, Compute compute, bool keep = true,
+                  MatrixLayout layout = MatrixLayout::packed);
 
     const DecoderConfig& config() const override { return config_; }
     const std::vector<PathStep>& path() const override { return path_; }
@@ -111,6 +122,7 @@ class ReaderWeights final : public WeightSource {
     std::unique_ptr<TensorReader> reader_;
     Compute compute_;
     bool keep_;
+    MatrixLayout layout_;
     std::vector<PathStep> path_;
     std::map<int64_t, std::shared_ptr<const LayerWeights>> layers_;
     std::shared_ptr<const Embedding> embedding_;
