@@ -1,0 +1,168 @@
+"""Merges scored by programs of the user's: each is a whole checkpoint, the bytes of `amalgam merge`, for as long as it is scored;
+candidates whose program fails or hangs cost nobody else; nothing is left behind, however it ends.
+
+external_test.py PROGRAM MPIEXEC [light]
+"""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from merging import ROOT, Merging, files_hash
+
+test = Merging(sys.argv)
+ZOO = os.path.join(ROOT, "tests", "data", "zoo", "models")
+SCRATCH = test.place("it's scratch")
+os.mkdir(SCRATCH)
+
+# What a checkpoint's recipe says in a comment is done with it; else its score is its bytes' hash.
+test.write(
+    "scorer.py",
+    f"""
+import json, os, sys, time
+sys.path.insert(0, {os.path.join(ROOT, "tests", "jobs")!r})
+from merging import files_hash
+
+def score(model):
+    names = sorted(os.listdir(model))
+    assert {{"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}} <= set(names), names
+    recipe = open(os.path.join(model, "amalgam_recipe.toml")).read()
+    print("scoring", os.path.basename(model), file=sys.stderr, flush=True)
+    if "# fails" in recipe:
+        sys.exit("this one fails")
+    if "# hangs" in recipe:
+        with open("hangs.tmp", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename("hangs.tmp", "hangs.pid")
+        time.sleep(1000)
+    return int(files_hash(model), 16) / 2**64
+
+if len(sys.argv) > 1:
+    assert sys.argv[1] == os.environ["AMALGAM_MODEL"]
+    print("loading")
+    print(json.dumps({{"results": {{"zoo": {{"hash,none": score(sys.argv[1])}}}}, "items": [0, 1]}}, indent=1))
+else:
+    for line in sys.stdin:
+        request = json.loads(line)
+        found = score(request["model"])
+        print(json.dumps({{"id": request["id"], "score": found, "items": [len(request["set"])]}}), flush=True)
+""",
+)
+SCORER = f"{shlex.quote(sys.executable)} scorer.py"
+COMMAND = ("--command", SCORER + " {model}", "--score-at", "/results/zoo/hash,none")
+WORKER = ("--worker", SCORER)
+
+
+def recipe(name, top=""):
+    models = [os.path.join(ZOO, m) for m in ("math-en", "lang-ja")]
+    return test.recipe(name, "linear", models, None, "weight = 1", "", top)
+
+
+def expected(name, *arguments):
+    out = test.place("expected")
+    result = test.merge(name, out, "--force", "--quiet", *arguments)
+    test.expect(result.returncode == 0, f"merge {name}", result)
+    return int(files_hash(out), 16) / 2**64
+
+
+def evaluate(*words, **keywords):
+    return test.run("evaluate", *words, cwd=test.root, timeout=200, env=test.environment, **keywords)
+
+
+def expect_nothing_left(what):
+    test.expect(os.listdir(SCRATCH) == [], f"{what}: left in the scratch folder: {os.listdir(SCRATCH)}")
+
+
+def running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def soon(condition):
+    end = time.monotonic() + 60
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+good, fails, hangs = recipe("good"), recipe("fails", "# fails"), recipe("hangs", "# hangs")
+override = "models.0.parameters.weight=0.25"
+scores = [expected(good), expected(good, "--set", override)]
+test.expect(scores[0] != scores[1], "an override without effect")
+
+lines = [good, fails, json.dumps({"recipe": good, "set": [override]}), hangs, "missing.toml", good]
+test.write("list.txt", "\n".join(lines) + "\n")
+for words, name in ((COMMAND, "command"), (WORKER, "worker")):
+    result = evaluate("--recipes", "list.txt", *words, "--timeout", 12 if test.light else 4, "--scratch", SCRATCH, "--json", "-")
+    test.expect(result.returncode == 0 and result.stderr == "", f"{name}: a list", result)
+    found = json.loads(result.stdout)
+    first, failed, second, hung, missing, last = found["candidates"]
+    test.expect(found["failed"] == 3, f"{name}: {found['failed']} failed, 3 should")
+    test.expect([c.get("score") for c in (first, second, last)] == [scores[0], scores[1], scores[0]], f"{name}: scores", result)
+    items = [0, 1] if name == "command" else [0]
+    task = {"name": name, "metric": "external", "score": scores[0], "weight": 1.0, "items": [{"score": i} for i in items]}
+    test.expect(first == {"model": good, "score": scores[0], "tasks": [task], "set": []}, f"{name}: {first}")
+    if name == "worker":
+        test.expect(second["tasks"][0]["items"] == [{"score": 1}], "the worker is told of overrides")
+    test.expect("exit code 1" in failed["error"] and "this one fails" in failed["error"], f"{name}: {failed}")
+    test.expect(" s and was ended" in hung["error"], f"{name}: {hung}")
+    test.expect("scoring candidate-4" in hung["error"], f"{name}: the log's end of what hangs: {hung}")
+    test.expect("missing.toml" in missing["error"], f"{name}: {missing}")
+    test.expect(not running(open(test.place("hangs.pid")).read()), f"{name}: what was ended goes on")
+    os.remove(test.place("hangs.pid"))
+    expect_nothing_left(name)
+
+    test.expect_error(1, "evaluate", "--recipe", fails, *words, "--scratch", SCRATCH, cwd=test.root, env=test.environment,
+                      contains=["exit code 1", "this one fails"])
+    expect_nothing_left(f"{name} that fails")
+
+    # However it ends: the checkpoint and the program go as well.
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = subprocess.Popen([test.path, "evaluate", "--recipe", hangs, *words, "--scratch", SCRATCH], cwd=test.root)
+        test.expect(soon(lambda: os.path.exists(test.place("hangs.pid"))), f"{name}: the program starts")
+        pid = open(test.place("hangs.pid")).read()
+        test.expect(len(os.listdir(SCRATCH)) == 1, f"{name}: the checkpoint is there while it is scored")
+        process.send_signal(number)
+        test.expect(process.wait(60) == -number, f"{name}: end by signal {number}")
+        test.expect(soon(lambda: not running(pid)), f"{name}: signal {number} leaves the program")
+        soon(lambda: not os.listdir(SCRATCH))
+        expect_nothing_left(f"{name}, signal {number}")
+        os.remove(test.place("hangs.pid"))
+
+# A checkpoint that is there already is scored where it is.
+base = os.path.join(ZOO, "base")
+result = evaluate(base, "--command", f"test {{model}} = {shlex.quote(base)} && echo '{{\"score\": 0.125}}'")
+test.expect(result.returncode == 0 and "0.1250" in result.stdout, "a checkpoint", result)
+
+# Where nothing is said, memory is used.
+result = evaluate("--recipe", good, "--command", "echo {model} >&2; false")
+test.expect("/dev/shm/amalgam-" in result.stderr or "/tmp/amalgam-" in result.stderr, "scratch by default", result)
+place = result.stderr.rpartition("    ")[2].strip()
+test.expect(place.endswith("/candidate-1") and not os.path.exists(os.path.dirname(place)), f"{place} is left")
+
+# Two at a time have folders of their own: each candidate waits for the other to be there as well.
+both = f"""touch {{model}}/seen; for i in $(seq 1000); do test $(ls -d {shlex.quote(SCRATCH)}/*/*/seen | wc -l) = 2 && break; \
+sleep 0.02; done; sleep 0.5; echo "{{\\"score\\": $(ls -d {shlex.quote(SCRATCH)}/*/*/seen | wc -l)}}" """
+words = [test.path, "evaluate", "--recipe", good, "--command", both, "--scratch", SCRATCH, "--json", "-"]
+pair = [subprocess.Popen(words, cwd=test.root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+told = [json.loads(process.communicate(timeout=100)[0])["score"] for process in pair]
+test.expect(2 in told, f"two evaluators at a time saw {told} checkpoints")
+expect_nothing_left("two at a time")
+
+test.expect_error(2, "evaluate", base, "--command", "true", "--task", "x.jsonl", contains=["--task and --command"])
+test.expect_error(2, "evaluate", base, "--worker", "true", "--compute", "auto", contains=["--compute and --worker"])
+test.expect_error(2, "evaluate", base, "--worker", "true", "--command", "true", contains=["--command and --worker"])
+test.expect_error(2, "evaluate", base, "--task", "x.jsonl", "--timeout", 3, contains=["--timeout belongs to"])
+test.expect_error(2, "evaluate", "--command", "true", contains=["what is to be scored"])
+test.expect_error(2, "evaluate", base, "--recipe", "x", "--command", "true", contains=["give one of them"])
+test.expect_error(2, "evaluate", base, "--command", " ", contains=["empty"])
+test.expect_error(1, "evaluate", "--recipe", test.place(good), "--command", "true", "--scratch", test.place("none"),
+                  contains=["--scratch", "No such file"])
+test.done()
