@@ -4,18 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <sstream>
 
 #include "jobs/commands.h"
 #include "jobs/evaluate.h"
 #include "jobs/json.h"
+#include "jobs/on_ranks.h"
 #include "jobs/table.h"
 #include "src/base/log.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/decoder.h"
-#include "src/recipe/recipe.h"
-#include "src/recipe/resolve.h"
-#include "src/run/candidate.h"
 #include "src/run/resources.h"
 
 namespace amalgam {
@@ -32,8 +29,14 @@ constexpr Option options[] = {
      "instead of MODEL: a file with a candidate on each line, a recipe's path or {\"recipe\": PATH, \"set\": "
      "[\"PATH=VALUE\", "
      "...]}; one that fails is reported, the others go on"},
+    {"group", "N",
+     "under mpirun or srun: ranks that score a merge together, each folding its share of it; the others score other "
+     "lines "
+     "of --recipes meanwhile [1; all ranks for --recipe]"},
     {"memory", "BYTES",
-     "of merges in memory: what does not fit is folded a layer at a time, again for every pass [half of what is free]"},
+     "of merges in memory, for each rank: what does not fit is folded a layer at a time, again for every pass [half of "
+     "what "
+     "is free, divided by the ranks on the machine]"},
     {"command", "TEXT",
      "instead of --task: for each candidate run this in a shell, {model} being its folder, and read the score from "
      "the JSON that it prints (docs/evaluation.md)"},
@@ -62,6 +65,8 @@ constexpr std::string_view examples =
     "amalgam evaluate --recipe ties.toml --set parameters.lambda=0.8 --task math-ja/search.jsonl\n"
     "amalgam evaluate --recipes list.txt --worker 'python3 configs/evaluators/transformers_worker.py task.jsonl'";
 
+}  // namespace
+
 Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model) {
     constexpr std::string_view names[] = {"float32", "bfloat16", "auto"};
     const std::string name = arguments.choice("compute", names);
@@ -70,6 +75,12 @@ Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& mode
     const bool half = name == "bfloat16" || (name == "auto" && model.all_bfloat16 && has_fast_bfloat16());
     return half ? Compute::bfloat16 : Compute::float32;
 }
+
+int thread_count(const Arguments& arguments, const Communicator& ranks) {
+    return int(arguments.integer("threads", std::max(1, usable_cores() / ranks.node_size()), 1, 4096));
+}
+
+namespace {
 
 void set_weights(const Arguments& arguments, std::vector<Task>& tasks) {
     for (const std::string& text : arguments.texts("weight")) {
@@ -92,7 +103,6 @@ void set_weights(const Arguments& arguments, std::vector<Task>& tasks) {
 std::vector<Task> read_tasks(Files& files, const Arguments& arguments) {
     std::vector<Task> tasks;
     for (const std::string& path : arguments.texts("task")) tasks.push_back(read_task(files, path));
-    if (tasks.empty()) throw UsageError("--task is missing: what is the model to be asked?");
     set_weights(arguments, tasks);
     return tasks;
 }
@@ -109,6 +119,8 @@ Json item_json(const ItemResult& item, Metric metric) {
     if (!item.text.empty()) json["text"] = item.text;
     return json;
 }
+
+}  // namespace
 
 Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute) {
     Json json = {{"model", model}, {"compute", compute_name(compute)}, {"score", evaluation.score}};
@@ -143,8 +155,6 @@ std::string evaluation_text(const Evaluation& evaluation) {
     return table.text();
 }
 
-}  // namespace
-
 void write_json(const std::string& path, const std::string& text) {
     std::ofstream file(path, std::ios::binary);
     file << text;
@@ -152,161 +162,62 @@ void write_json(const std::string& path, const std::string& text) {
     check(file.good(), "{}: cannot be written: {}{}", printable(path), errno_text(errno), space_advice(errno));
 }
 
-namespace {
-
-/// Scores merges without writing them.
-class Candidates {
-  public:
-    Candidates(const Arguments& arguments, Files& disk, ThreadPool& pool)
-        : arguments_(arguments),
-          files_(remembering_files(disk)),
-          pool_(pool),
-          memory_(arguments.bytes("memory", free_memory() / 2)),
-          maker_(pool, memory_ / 4) {}
-
-    Json score(const std::string& recipe_path, const std::vector<std::string>& set, const std::vector<Task>& tasks,
-               Evaluation& evaluation) {
-        const Recipe recipe = read_recipe(*files_, recipe_path, {set, arguments_.has("allow-unknown")});
-        const Merge merge = resolve(*files_, recipe, {});
-        Checkpoint checkpoint;
-        checkpoint.path = recipe_path;
-        checkpoint.config = merged_config(merge).text;
-        for (const TensorTask& task : merge.tasks) {
-            TensorInfo tensor;
-            tensor.name = task.name;
-            tensor.dtype = task.dtype;
-            tensor.shape = task.shape;
-            checkpoint.tensors.push_back(std::move(tensor));
-        }
-        const std::string& companions = merge.models[size_t(merge.tokenizer_donor)].checkpoint.path;
-        const DecoderCheckpoint model =
-            decoder_of(*files_, std::move(checkpoint), companions, arguments_.has("allow-unknown"));
-        const Compute compute = choose_compute(arguments_, model);
-        Candidate candidate(maker_, merge);
-        // Folded tensors, and what they are computed with: at most four bytes an element more.
-        const bool resident = candidate.bytes() * 3 <= memory_ / 4 * 3;
-        if (resident) candidate.fold_all();
-        ReaderWeights weights(model.config, candidate.reader(), compute, resident);
-        evaluation = evaluate(weights, tasks, pool_);
-        return evaluation_json(evaluation, recipe_path, compute);
-    }
-
-  private:
-    const Arguments& arguments_;
-    std::unique_ptr<Files> files_;
-    ThreadPool& pool_;
-    uint64_t memory_;
-    CandidateMaker maker_;
-};
-
-}  // namespace
-
-std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
-    std::vector<CandidateLine> lines;
-    std::istringstream text(files.read_all(path, 256 << 20));
-    int number = 0;
-    for (std::string line; std::getline(text, line);) {
-        ++number;
-        while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
-        if (line.empty() || line[0] == '#') continue;
-        if (line[0] != '{') {
-            lines.push_back({line, {}});
-            continue;
-        }
-        try {
-            const Json json = Json::parse(line);
-            for (const auto& [key, value] : json.items())
-                check(key == "recipe" || key == "set", "unknown key {} (valid: recipe, set)", printable(key, 100));
-            lines.push_back({json.at("recipe"), json.value("set", std::vector<std::string>())});
-        } catch (const std::exception& error) {
-            fail("{}:{}: {}", printable(path), number, error.what());
-        }
-    }
-    check(!lines.empty(), "{}: no candidates: give a recipe on each line", printable(path));
-    return lines;
-}
-
-namespace {
-
-int run_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, ThreadPool& pool) {
-    if (!arguments.positionals.empty() || (arguments.has("recipe") && arguments.has("recipes")))
-        throw UsageError("MODEL, --recipe and --recipes: give one of them");
-    Candidates candidates(arguments, files, pool);
+void write_scores(const Arguments& arguments, const Json& json, const std::string& table) {
     const std::string out = arguments.text("json");
-    Evaluation evaluation;
-    if (arguments.has("recipe")) {
-        const Json json = candidates.score(arguments.text("recipe"), arguments.texts("set"), tasks, evaluation);
-        if (out == "-") {
-            print_out(json_text(json));
-            return 0;
-        }
-        if (!out.empty()) write_json(out, json_text(json));
-        print_out(evaluation_text(evaluation));
-        return 0;
-    }
-    Json all = Json::array();
-    Table table("lrl");
-    table.add({"candidate", "score", ""});
-    int failed = 0;
-    for (const CandidateLine& line : read_list(files, arguments.text("recipes"))) {
-        std::vector<std::string> set = arguments.texts("set");
-        set.insert(set.end(), line.set.begin(), line.set.end());
-        std::string name = line.recipe;
-        for (const std::string& each : line.set) name += " " + each;
-        try {
-            all.push_back(candidates.score(line.recipe, set, tasks, evaluation));
-            table.add({printable(name, 100), fmt::format("{:.4f}", evaluation.score), ""});
-        } catch (const Error& error) {
-            all.push_back({{"model", line.recipe}, {"error", error.what()}});
-            table.add({printable(name, 100), "", error.what()});
-            ++failed;
-        }
-        all.back()["set"] = line.set;
-    }
-    const Json json = {{"candidates", std::move(all)}, {"failed", failed}};
     if (!out.empty() && out != "-") write_json(out, json_text(json));
-    print_out(out == "-" ? json_text(json) : table.text());
-    return 0;
+    print_out(out == "-" ? json_text(json) : table);
 }
 
-int run(const Arguments& arguments) {
-    const auto files = disk_files();
-    if (is_external(arguments)) return evaluate_externally(arguments, *files);
-    const std::vector<Task> tasks = read_tasks(*files, arguments);
-    if (arguments.has("recipe") || arguments.has("recipes")) {
-        ThreadPool pool(int(arguments.integer("threads", usable_cores(), 1, 4096)));
-        return run_candidates(arguments, *files, tasks, pool);
-    }
-    if (arguments.positionals.empty())
-        throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
-    const std::string path = locate_model(*files, arguments.positionals[0], "");
-    const DecoderCheckpoint model = open_decoder(*files, path, arguments.has("allow-unknown"));
+namespace {
+
+void evaluate_model(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, Communicator& ranks) {
+    const std::string path = locate_model(files, arguments.positionals[0], "");
+    const DecoderCheckpoint model = open_decoder(files, path, arguments.has("allow-unknown"));
     for (const std::string& warning : model.checkpoint.warnings) log_warning("{}", warning);
     for (const std::string& warning : model.config.warnings) log_warning("{}", warning);
     if (!model.warning.empty()) log_warning("{}", model.warning);
     const Compute compute = choose_compute(arguments, model);
-    ThreadPool pool(int(arguments.integer("threads", usable_cores(), 1, 4096)));
-    ReaderWeights weights(model.config, checkpoint_reader(*files, model.checkpoint), compute);
+    ThreadPool pool(thread_count(arguments, ranks));
+    ReaderWeights weights(model.config, checkpoint_reader(files, model.checkpoint), compute);
     Evaluation evaluation;
     try {
-        evaluation = evaluate(weights, tasks, pool);
+        evaluation = evaluate(weights, tasks, pool, ranks.size() > 1 ? &ranks : nullptr);
     } catch (const BrokenModel& error) {
-        fail("{}: {}", printable(path), error.what());
+        ranks.agree(fmt::format("{}: {}", printable(path), error.what()));
     }
-    const std::string out = arguments.text("json");
-    const Json json = out.empty() ? Json() : evaluation_json(evaluation, path, compute);
-    if (out == "-") {
-        print_out(json_text(json));
+    if (ranks.rank() == 0)
+        write_scores(arguments, evaluation_json(evaluation, path, compute), evaluation_text(evaluation));
+}
+
+int run(const Arguments& arguments) {
+    check_candidates(arguments);
+    const bool external = is_external(arguments), merges = arguments.has("recipe") || arguments.has("recipes");
+    if (!external && !arguments.has("task")) throw UsageError("--task is missing: what is the model to be asked?");
+    return run_on_ranks([&](Session& session) {
+        Communicator& ranks = session.world();
+        const auto files = disk_files();
+        if (external) {
+            evaluate_externally(arguments, *files, ranks);
+            return 0;
+        }
+        std::vector<Task> tasks;
+        std::string error;
+        try {
+            tasks = read_tasks(*files, arguments);
+        } catch (const UsageError&) {
+            throw;
+        } catch (const Error& caught) {
+            error = caught.what();
+        }
+        ranks.agree(error);
+        merges ? evaluate_candidates(arguments, *files, tasks, ranks) : evaluate_model(arguments, *files, tasks, ranks);
         return 0;
-    }
-    if (!out.empty()) write_json(out, json_text(json));
-    print_out(evaluation_text(evaluation));
-    return 0;
+    });
 }
 
 }  // namespace
 
 const Command evaluate_command = {
-    "evaluate", "Score a checkpoint on tasks", description, positionals, options, examples, false, run};
+    "evaluate", "Score a checkpoint on tasks", description, positionals, options, examples, true, run};
 
 }  // namespace amalgam

@@ -13,7 +13,7 @@
 #include "src/evaluate/scratch.h"
 #include "src/recipe/recipe.h"
 #include "src/recipe/resolve.h"
-#include "src/run/candidate.h"
+#include "src/run/evaluator_group.h"
 #include "src/run/merge_job.h"
 #include "src/run/resources.h"
 
@@ -21,9 +21,9 @@ namespace amalgam {
 namespace {
 
 /// One program for all candidates.
-class Evaluator {
+class ExternalScorer {
   public:
-    Evaluator(const Arguments& arguments, Files& disk)
+    ExternalScorer(const Arguments& arguments, Files& disk)
         : arguments_(arguments), files_(remembering_files(disk)), world_(self_communicator()) {
         is_worker_ = arguments.has("worker");
         options_.command = arguments.text(is_worker_ ? "worker" : "command");
@@ -92,44 +92,12 @@ class Evaluator {
     int64_t candidates_ = 0;
 };
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
-int write_out(const Arguments& arguments, const Json& json, const std::string& table) {
-    const std::string out = arguments.text("json");
-    if (!out.empty() && out != "-") write_json(out, json_text(json));
-    print_out(out == "-" ? json_text(json) : table);
-    return 0;
-}
-
-int score_one(const Arguments& arguments, const Json& json) {
+void score_one(const Arguments& arguments, const Json& json) {
     Table table("lr");
     const Json& task = json["tasks"][0];
     table.add({"program", "score"});
     table.add({task["name"], fmt::format("{:.4f}", task["score"].get<double>())});
-    return write_out(arguments, json, table.text());
-}
-
-int score_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, Evaluator& evaluator) {
-    Json all = Json::array();
-    Table table("lrl");
-    table.add({"candidate", "score", ""});
-    int failed = 0;
-    for (const CandidateLine& line : lines) {
-        std::vector<std::string> set = arguments.texts("set");
-        set.insert(set.end(), line.set.begin(), line.set.end());
-        std::string name = line.recipe;
-        for (const std::string& each : line.set) name += " " + each;
-        try {
-            all.push_back(evaluator.score_recipe(line.recipe, set));
-            table.add({printable(name, 100), fmt::format("{:.4f}", all.back()["score"].get<double>()), ""});
-        } catch (const Error& error) {
-            all.push_back({{"model", line.recipe}, {"error", error.what()}});
-            table.add({printable(name, 100), "", first_line(error.what())});
-            ++failed;
-        }
-        all.back()["set"] = line.set;
-    }
-    return write_out(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
+    write_scores(arguments, json, table.text());
 }
 
 }  // namespace
@@ -154,16 +122,17 @@ bool is_external(const Arguments& arguments) {
     return true;
 }
 
-int evaluate_externally(const Arguments& arguments, Files& files) {
-    const int given =
-        int(!arguments.positionals.empty()) + int(arguments.has("recipe")) + int(arguments.has("recipes"));
-    if (given == 0) throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
-    if (given > 1) throw UsageError("MODEL, --recipe and --recipes: give one of them");
-    Evaluator evaluator(arguments, files);
-    if (arguments.has("recipes")) return score_list(arguments, read_list(files, arguments.text("recipes")), evaluator);
+void evaluate_externally(const Arguments& arguments, Files& files, Communicator& ranks) {
+    // One candidate is one rank's work.
+    if (ranks.rank() > 0 && !arguments.has("recipes")) return;
+    ExternalScorer scorer(arguments, files);
+    if (arguments.has("recipes"))
+        return score_list(arguments, read_list(files, arguments.text("recipes")),
+                          {ranks, ranks.size(), ranks.rank(), true},
+                          [&](const auto& recipe, const auto& set) { return scorer.score_recipe(recipe, set); });
     if (arguments.has("recipe"))
-        return score_one(arguments, evaluator.score_recipe(arguments.text("recipe"), arguments.texts("set")));
-    return score_one(arguments, evaluator.score_model(locate_model(files, arguments.positionals[0], "")));
+        return score_one(arguments, scorer.score_recipe(arguments.text("recipe"), arguments.texts("set")));
+    score_one(arguments, scorer.score_model(locate_model(files, arguments.positionals[0], "")));
 }
 
 }  // namespace amalgam

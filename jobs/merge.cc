@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "jobs/commands.h"
+#include "jobs/on_ranks.h"
 #include "src/base/log.h"
 #include "src/base/shell_word.h"
 #include "src/comm/session.h"
@@ -106,31 +107,13 @@ MergeOptions merge_options(const Arguments& arguments) {
     return result;
 }
 
-/// An error of this rank alone: the others wait for it and must be ended.
-int leave_alone(Session& session, std::string_view reason) {
-    // Often several ranks meet it at the same time, and one message does: the later ones are ended before they speak.
-    constexpr int most_steps = 10;
-    std::this_thread::sleep_for(std::chrono::milliseconds(500) * std::min(session.world().rank(), most_steps));
-    log_here(LogLevel::error, "{}", reason);
-    if (session.world().size() > 1) session.abort(1);
-    return 1;
-}
-
 int run(const Arguments& arguments) {
     const MergeOptions wanted = merge_options(arguments);
     if (wanted.quiet) set_log_level(LogLevel::warning);
-    Session session;
-    try {
+    return run_on_ranks([&](Session& session) {
         run_merge(session.world(), wanted);
         return 0;
-    } catch (const AgreedError& error) {
-        log_error("{}", error.what());
-        return 1;
-    } catch (const std::bad_alloc&) {
-        return leave_alone(session, "out of memory: give a smaller --memory, or start fewer ranks on the machine");
-    } catch (const std::exception& error) {
-        return leave_alone(session, error.what());
-    }
+    });
 }
 
 }  // namespace

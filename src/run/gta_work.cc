@@ -117,6 +117,14 @@ class GtaWork final : public TensorWork {
         return counts;
     }
 
+    std::vector<KeyOrder> wanted_thresholds() const override {
+        return scan_ && !scan_->done() ? orders_ : std::vector<KeyOrder>();
+    }
+    void take_wanted(const std::vector<Threshold>& thresholds) override {
+        take_thresholds(thresholds);
+        scan_.reset();
+    }
+
     std::string save() const override {
         if (!scan_ && !normed_) return "";
         std::string bytes;

@@ -10,6 +10,7 @@
 #include "kernels/tree_sum.h"
 #include "src/comm/communicator.h"
 #include "src/recipe/resolve.h"
+#include "src/run/key_scan.h"
 #include "src/run/window.h"
 
 namespace amalgam {
@@ -68,6 +69,10 @@ class TensorWork {
     /// The same for a part of the inputs. Only if folds_in_links(); link_kind() tells the number of planes.
     virtual FoldCounts apply_link(const Window& window, Scratch& scratch, std::byte* out, const FoldLink& link) const;
     virtual FoldKind link_kind() const;
+
+    /// Thresholds of task vectors that the rounds would find, of KeyKind::distance; whoever knows them gives them instead.
+    virtual std::vector<KeyOrder> wanted_thresholds() const { return {}; }
+    virtual void take_wanted(const std::vector<Threshold>& /*thresholds*/) {}
 
     /// Settled statistics as bytes, so that a resumed merge need not gather them again; "" if there are none worth it.
     virtual std::string save() const { return ""; }

@@ -1,0 +1,189 @@
+// amalgam evaluate --recipe and --recipes: merges that are scored in memory.
+#include <sys/resource.h>
+
+#include <chrono>
+#include <memory>
+#include <sstream>
+
+#include "jobs/evaluate.h"
+#include "jobs/table.h"
+#include "src/base/log.h"
+#include "src/recipe/recipe.h"
+#include "src/run/evaluator_group.h"
+#include "src/run/resources.h"
+
+namespace amalgam {
+namespace {
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string candidate_name(const CandidateLine& line) {
+    std::string name = line.recipe;
+    for (const std::string& each : line.set) name += " " + each;
+    return printable(name, 100);
+}
+
+/// Time of the processors, in seconds.
+double processor_seconds() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& time) { return double(time.tv_sec) + 1e-6 * double(time.tv_usec); };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+/// Scores recipes, and how long that takes.
+class RecipeScorer {
+  public:
+    RecipeScorer(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, Communicator& group,
+                 uint64_t memory, int threads)
+        : arguments_(arguments), tasks_(tasks), pool_(threads), group_(files, pool_, group, settings(memory)) {}
+
+    Scored score(const std::string& path, const std::vector<std::string>& set) {
+        const auto start = std::chrono::steady_clock::now();
+        const double busy = processor_seconds();
+        std::string error;
+        Recipe recipe;
+        try {
+            recipe = read_recipe(group_.files(), path, {set, arguments_.has("allow-unknown")});
+        } catch (const Error& caught) {
+            error = caught.what();
+        }
+        group_.ranks().agree(error);
+        Scored scored = group_.score(recipe, path, tasks_);
+        scored.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        idle_ = 1 - (processor_seconds() - busy) / (scored.seconds * pool_.threads());
+        return scored;
+    }
+    Json json(const std::string& path, const std::vector<std::string>& set) {
+        const Scored scored = score(path, set);
+        Json json = evaluation_json(scored.evaluation, path, scored.compute);
+        json["resident"] = scored.resident;
+        json["seconds"] = {{"total", scored.seconds},
+                           {"merge", scored.merge_seconds},
+                           {"weights", scored.weight_seconds},
+                           {"forward", scored.forward_seconds}};
+        json["idle_share"] = idle_;
+        return json;
+    }
+
+  private:
+    EvaluatorSettings settings(uint64_t memory) const {
+        EvaluatorSettings settings;
+        settings.memory = memory;
+        settings.allow_unknown = arguments_.has("allow-unknown");
+        settings.compute = [this](const DecoderCheckpoint& model) { return choose_compute(arguments_, model); };
+        return settings;
+    }
+
+    const Arguments& arguments_;
+    const std::vector<Task>& tasks_;
+    ThreadPool pool_;
+    EvaluatorGroup group_;
+    double idle_ = 0;  ///< share of the threads' time in the last call
+};
+
+}  // namespace
+
+std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
+    std::vector<CandidateLine> lines;
+    std::istringstream text(files.read_all(path, 256 << 20));
+    int number = 0;
+    for (std::string line; std::getline(text, line);) {
+        ++number;
+        while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+        if (line.empty() || line[0] == '#') continue;
+        if (line[0] != '{') {
+            lines.push_back({line, {}});
+            continue;
+        }
+        try {
+            const Json json = Json::parse(line);
+            for (const auto& [key, value] : json.items())
+                check(key == "recipe" || key == "set", "unknown key {} (valid: recipe, set)", printable(key, 100));
+            lines.push_back({json.at("recipe"), json.value("set", std::vector<std::string>())});
+        } catch (const std::exception& error) {
+            fail("{}:{}: {}", printable(path), number, error.what());
+        }
+    }
+    check(!lines.empty(), "{}: no candidates: give a recipe on each line", printable(path));
+    return lines;
+}
+
+void check_candidates(const Arguments& arguments) {
+    const int given =
+        int(!arguments.positionals.empty()) + int(arguments.has("recipe")) + int(arguments.has("recipes"));
+    if (given == 0) throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
+    if (given > 1) throw UsageError("MODEL, --recipe and --recipes: give one of them");
+    if (arguments.has("group") && !arguments.has("recipe") && !arguments.has("recipes"))
+        throw UsageError("--group belongs to --recipe and --recipes: all ranks score one MODEL together");
+}
+
+void score_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, const CandidateGroups& groups,
+                const ScoreCandidate& score) {
+    std::string own;
+    for (size_t number = size_t(groups.own); number < lines.size(); number += size_t(groups.count)) {
+        const CandidateLine& line = lines[number];
+        std::vector<std::string> set = arguments.texts("set");
+        set.insert(set.end(), line.set.begin(), line.set.end());
+        Json json;
+        try {
+            json = score(line.recipe, set);
+        } catch (const Error& error) {
+            json = {{"model", line.recipe}, {"error", error.what()}};
+        }
+        json["set"] = line.set;
+        if (groups.leads) own += json.dump() + "\n";
+    }
+    const std::vector<std::string> parts = groups.ranks.gather(own, 0);
+    if (groups.ranks.rank() != 0) return;
+    std::vector<std::istringstream> texts;
+    for (const std::string& part : parts)
+        if (!part.empty()) texts.emplace_back(part);
+    Json all = Json::array();
+    Table table("lrl");
+    table.add({"candidate", "score", ""});
+    int failed = 0;
+    for (size_t number = 0; number < lines.size(); ++number) {
+        std::string text;
+        std::getline(texts[number % size_t(groups.count)], text);
+        Json json = Json::parse(text);
+        const bool broken = json.contains("error");
+        failed += broken;
+        table.add({candidate_name(lines[number]),
+                   broken ? std::string() : fmt::format("{:.4f}", json["score"].get<double>()),
+                   broken ? first_line(json["error"]) : std::string()});
+        all.push_back(std::move(json));
+    }
+    write_scores(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
+}
+
+void evaluate_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks,
+                         Communicator& ranks) {
+    const bool list = arguments.has("recipes");
+    const int size = int(arguments.integer("group", list ? 1 : ranks.size(), 1, ranks.size()));
+    if (ranks.size() % size != 0)
+        throw UsageError(fmt::format("--group {}: {} ranks are no multiple of it", size, ranks.size()));
+    const int own = ranks.rank() / size;
+    const std::unique_ptr<Communicator> group = ranks.range(own * size, (own + 1) * size);
+    const uint64_t memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(ranks.node_size()));
+    RecipeScorer scorer(arguments, files, tasks, *group, memory, thread_count(arguments, ranks));
+    if (list) {
+        std::vector<CandidateLine> lines;
+        std::string error;
+        try {
+            lines = read_list(files, arguments.text("recipes"));
+        } catch (const Error& caught) {
+            error = caught.what();
+        }
+        ranks.agree(error);
+        return score_list(arguments, lines, {ranks, ranks.size() / size, own, group->rank() == 0},
+                          [&](const auto& recipe, const auto& set) { return scorer.json(recipe, set); });
+    }
+    if (own > 0) return;
+    const Scored scored = scorer.score(arguments.text("recipe"), arguments.texts("set"));
+    if (ranks.rank() == 0)
+        write_scores(arguments, evaluation_json(scored.evaluation, arguments.text("recipe"), scored.compute),
+                     evaluation_text(scored.evaluation));
+}
+
+}  // namespace amalgam

@@ -1,0 +1,132 @@
+#include "src/run/evaluator_group.h"
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "src/evaluate/decoder.h"
+#include "src/recipe/resolve.h"
+#include "src/run/candidate.h"
+
+namespace amalgam {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class RememberingFiles final : public Files {
+  public:
+    explicit RememberingFiles(Files& source) : source_(source) {}
+    FileStatus status(const std::string& path) override {
+        return ask(statuses_, path, [&] { return source_.status(path); });
+    }
+    std::string read(const std::string& path, uint64_t first, uint64_t count) override {
+        return ask(texts_, std::tuple(path, first, count), [&] { return source_.read(path, first, count); });
+    }
+    std::vector<std::string> list(const std::string& path) override {
+        return ask(lists_, path, [&] { return source_.list(path); });
+    }
+    std::optional<std::string> environment(const std::string& name) override {
+        return ask(variables_, name, [&] { return source_.environment(name); });
+    }
+
+  private:
+    template <class Answers, class Key, class Ask>
+    static typename Answers::mapped_type ask(Answers& answers, const Key& key, const Ask& question) {
+        const auto known = answers.find(key);
+        return known != answers.end() ? known->second : answers.emplace(key, question()).first->second;
+    }
+
+    Files& source_;
+    std::map<std::string, FileStatus> statuses_;
+    std::map<std::tuple<std::string, uint64_t, uint64_t>, std::string> texts_;
+    std::map<std::string, std::vector<std::string>> lists_;
+    std::map<std::string, std::optional<std::string>> variables_;
+};
+
+struct Resolved {
+    Merge merge;
+    DecoderCheckpoint model;
+    Compute compute = Compute::float32;
+};
+
+Resolved resolve_candidate(Files& files, const Recipe& recipe, const std::string& name,
+                           const EvaluatorSettings& settings) {
+    Resolved result;
+    result.merge = resolve(files, recipe, {});
+    Checkpoint checkpoint;
+    checkpoint.path = name;
+    checkpoint.config = merged_config(result.merge).text;
+    for (const TensorTask& task : result.merge.tasks) {
+        TensorInfo tensor;
+        tensor.name = task.name;
+        tensor.dtype = task.dtype;
+        tensor.shape = task.shape;
+        checkpoint.tensors.push_back(std::move(tensor));
+    }
+    const std::string& companions = result.merge.models[size_t(result.merge.tokenizer_donor)].checkpoint.path;
+    result.model = decoder_of(files, std::move(checkpoint), companions, settings.allow_unknown);
+    result.compute = settings.compute(result.model);
+    return result;
+}
+
+}  // namespace
+
+std::unique_ptr<Files> remembering_files(Files& source) { return std::make_unique<RememberingFiles>(source); }
+
+EvaluatorGroup::EvaluatorGroup(Files& files, ThreadPool& pool, Communicator& ranks, EvaluatorSettings settings)
+    : files_(remembering_files(files)),
+      pool_(pool),
+      ranks_(ranks),
+      settings_(std::move(settings)),
+      maker_(pool, settings_.memory / 4) {}
+
+EvaluatorGroup::~EvaluatorGroup() = default;
+
+uint64_t EvaluatorGroup::resident_bytes(uint64_t bytes, uint64_t elements, int ranks) {
+    return bytes / uint64_t(ranks) + elements * sizeof(float);
+}
+
+Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, const std::vector<Task>& tasks) {
+    const Clock::time_point start = Clock::now();
+    Resolved resolved;
+    std::string error;
+    try {
+        resolved = resolve_candidate(*files_, recipe, name, settings_);
+        for (const Task& task : tasks) check_task(task, resolved.model.config);
+    } catch (const std::exception& caught) {
+        error = caught.what();
+    }
+    ranks_.agree(error);
+
+    Scored result;
+    result.compute = resolved.compute;
+    Candidate candidate(maker_, ranks_, resolved.merge);
+    uint64_t elements = 0;
+    for (const TensorTask& task : resolved.merge.tasks) elements += uint64_t(task.elements());
+    const uint64_t needed = resident_bytes(candidate.bytes(), elements, ranks_.size());
+    result.resident = ranks_.all_reduce_min(uint64_t(needed <= settings_.memory / 4 * 3)) != 0;
+    if (result.resident) candidate.fold_all();
+    ReaderWeights weights(resolved.model.config, candidate.reader(), result.compute, result.resident);
+    const Clock::time_point folded = Clock::now();
+    if (result.resident && ranks_.size() == 1) {
+        weights.make_all(pool_);
+        candidate.clear();
+    }
+    result.weight_seconds = seconds_since(folded);
+    const double merged = candidate.seconds();
+    const Clock::time_point ready = Clock::now();
+    try {
+        result.evaluation = evaluate(weights, tasks, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
+    } catch (const BrokenModel& broken) {
+        fail("{}: {}", printable(name), broken.what());
+    }
+    result.merge_seconds = candidate.seconds();
+    result.forward_seconds = seconds_since(ready) - (result.merge_seconds - merged);
+    result.seconds = seconds_since(start);
+    return result;
+}
+
+}  // namespace amalgam

@@ -1,0 +1,65 @@
+// Scores merges that are never written, one after the other, on a group of ranks.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/base/files.h"
+#include "src/base/thread_pool.h"
+#include "src/comm/communicator.h"
+#include "src/evaluate/checkpoint_reader.h"
+#include "src/evaluate/evaluate.h"
+#include "src/recipe/recipe.h"
+#include "src/run/candidate_maker.h"
+
+namespace amalgam {
+
+/// Files whose answers are remembered, so that the recipes of many candidates read the headers of their models once.
+std::unique_ptr<Files> remembering_files(Files& source);
+
+struct EvaluatorSettings {
+    uint64_t memory = 0;  ///< bytes for all that is kept and worked on; the mapped models come on top
+    bool allow_unknown = false;
+    /// What to compute with, once it is known what the model is; throws Error for what this processor cannot do.
+    std::function<Compute(const DecoderCheckpoint&)> compute;
+};
+
+/// What became of a candidate, and where its time went.
+struct Scored {
+    Evaluation evaluation;
+    Compute compute = Compute::float32;
+    bool resident = false;      ///< folded once as a whole; else tensor by tensor, for every pass
+    double merge_seconds = 0;   ///< on this rank: folding, and passing tensors on
+    double weight_seconds = 0;  ///< laying folded tensors out as products want them
+    double forward_seconds = 0;
+    double seconds = 0;  ///< all of it
+};
+
+/// All ranks of the group construct it and call score() with the same arguments, in the same order. Scores do not depend on
+/// the group's size, threads or memory, and are those of the written merge.
+class EvaluatorGroup {
+  public:
+    /// All outlive the evaluator.
+    EvaluatorGroup(Files& files, ThreadPool& pool, Communicator& ranks, EvaluatorSettings settings);
+    ~EvaluatorGroup();
+
+    /// Throws Error, on every rank the same.
+    Scored score(const Recipe& recipe, const std::string& name, const std::vector<Task>& tasks);
+    Files& files() { return *files_; }
+    Communicator& ranks() { return ranks_; }
+    const CandidateMaker& maker() const { return maker_; }
+    /// What a candidate of so many bytes takes as a whole, on each of `ranks` ranks: itself in its dtype, spread over them,
+    /// and as products want it, at most four bytes an element on every one.
+    static uint64_t resident_bytes(uint64_t bytes, uint64_t elements, int ranks);
+
+  private:
+    std::unique_ptr<Files> files_;
+    ThreadPool& pool_;
+    Communicator& ranks_;
+    EvaluatorSettings settings_;
+    CandidateMaker maker_;
+};
+
+}  // namespace amalgam
