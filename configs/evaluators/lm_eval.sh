@@ -2,7 +2,7 @@
 # Scores a checkpoint by lm-eval (https://github.com/EleutherAI/lm-evaluation-harness), for `amalgam evaluate --command`:
 #
 #     amalgam evaluate --recipe configs/zoo-ties.toml --score-at results.zoo_math_ja.exact_match,none \
-#         --command 'configs/evaluators/lm_eval.sh {model} --tasks zoo_math_ja --include_path configs/evaluators/lm_eval_tasks'
+#         --command 'sh configs/evaluators/lm_eval.sh {model} --tasks zoo_math_ja --include_path configs/evaluators/lm_eval_tasks'
 #
 # What stands behind the model goes to lm_eval. LM_EVAL names the program, LM_EVAL_MODEL_ARGS what --model_args gets beside
 # the model. lm_eval's own output goes to standard error, its results as JSON to standard output.
