@@ -63,6 +63,10 @@ class RecipeScorer {
                            {"weights", scored.weight_seconds},
                            {"forward", scored.forward_seconds}};
         json["idle_share"] = idle_;
+        json["tensors"] = {{"folded", scored.counts.folded},
+                           {"known", scored.counts.known},
+                           {"thresholds_looked_up", scored.counts.thresholds_looked_up},
+                           {"thresholds_counted", scored.counts.thresholds_counted}};
         return json;
     }
 

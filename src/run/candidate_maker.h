@@ -35,10 +35,14 @@ class CandidateMaker {
     TensorBytes fold(const Merge& merge, const TensorTask& task, TensorWork& work, int thread);
 
     ThreadPool& pool() { return pool_; }
-    /// How often a tensor was folded, and was not since it was known.
+    /// Work that was done, and that was not since its result was known; of this rank.
     struct Counts {
         int64_t folded = 0, known = 0;
         int64_t thresholds_looked_up = 0, thresholds_counted = 0;
+        Counts operator-(const Counts& other) const {
+            return {folded - other.folded, known - other.known, thresholds_looked_up - other.thresholds_looked_up,
+                    thresholds_counted - other.thresholds_counted};
+        }
     };
     Counts counts() const;
 

@@ -101,6 +101,7 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     }
     ranks_.agree(error);
 
+    const CandidateMaker::Counts before = maker_.counts();
     Scored result;
     result.compute = resolved.compute;
     Candidate candidate(maker_, ranks_, resolved.merge);
@@ -126,6 +127,7 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     result.merge_seconds = candidate.seconds();
     result.forward_seconds = seconds_since(ready) - (result.merge_seconds - merged);
     result.seconds = seconds_since(start);
+    result.counts = maker_.counts() - before;
     return result;
 }
 

@@ -35,6 +35,7 @@ struct Scored {
     double weight_seconds = 0;  ///< laying folded tensors out as products want them
     double forward_seconds = 0;
     double seconds = 0;  ///< all of it
+    CandidateMaker::Counts counts;
 };
 
 /// All ranks of the group construct it and call score() with the same arguments, in the same order. Scores do not depend on

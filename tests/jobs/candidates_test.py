@@ -25,16 +25,28 @@ def recipe(name, method, each, base=True, models=EXPERTS, top=""):
     return test.recipe(name, method, [model(m) for m in models], model("base") if base else None, each, "", top)
 
 
-def scores(*words):
+def scores(*words, tasks=(TASK,), ranks=0):
     out = test.place("scores.json")
-    result = test.run("evaluate", "--task", TASK, "--json", out, *words, cwd=test.root, timeout=300)
-    test.expect(result.returncode == 0, f"evaluate {words}", result)
+    asked = [word for task in tasks for word in ("--task", task)]
+    launcher = test.launcher(ranks)
+    result = test.run("evaluate", *asked, "--json", out, *words, cwd=test.root, timeout=300, launcher=launcher,
+                      env=test.environment)
+    test.expect(result.returncode == 0, f"evaluate {words}, {ranks} ranks", result)
     with open(out) as file:
         return json.load(file)
 
 
 def facts(evaluation):
     return {key: evaluation[key] for key in ("score", "tasks", "compute")}
+
+
+def written_text(source, name, items):
+    """A task whose items a model has to write, judged by their overlap with the answer; from items of exact match"""
+    with open(source) as file:
+        lines = [line for line in map(json.loads, file) if "prompt_ids" in line][:items]
+    head = {"task": {"metric": "rouge_l", "limit": 9}}
+    kept = [{key: line[key] for key in ("prompt_ids", "answer_ids")} for line in lines]
+    return test.write(name, "".join(json.dumps(line) + "\n" for line in [head, *kept]))
 
 
 RECIPES = [
@@ -55,6 +67,31 @@ for each in RECIPES[:2] if test.light else RECIPES:
         test.expect(facts(scores("--recipe", each, *words)) == written, f"{each} {words}: other scores in memory")
 test.expect(known[RECIPES[0]] != known[RECIPES[1]], "two merges with the same scores: nothing is compared")
 
+# Ranks that share a candidate, and texts that they write; with little memory, layers are folded again for every token.
+WRITTEN = written_text(TASK, "written.jsonl", 7 if test.light else 41)
+both = facts(scores("--recipe", RECIPES[0], tasks=(TASK, WRITTEN)))
+test.expect(len(both["tasks"]) == 2 and both["tasks"][1]["items"][0]["ids"], "nothing was written")
+for ranks in (2, 3) if test.light else (1, 2, 3, 4):
+    for words in ([], ["--memory", "1MiB"], ["--threads", "2"]):
+        got = scores("--recipe", RECIPES[0], *words, tasks=(TASK, WRITTEN), ranks=ranks)
+        test.expect(facts(got) == both, f"{words}, {ranks} ranks: other scores")
+streamed = facts(scores("--recipe", RECIPES[0], "--memory", "1MiB", tasks=(TASK, WRITTEN)))
+test.expect(streamed == both, "other scores with little memory")
+for each in [RECIPES[3]] if test.light else RECIPES[1:]:
+    for words in ([], ["--memory", "1MiB"]):
+        test.expect(facts(scores("--recipe", each, *words, ranks=3)) == known.get(each, facts(scores("--recipe", each))),
+                    f"{each} {words}: other scores on 3 ranks")
+test.expect(facts(scores(model("math-en"), ranks=3)) == facts(scores(model("math-en"))), "a model's scores on 3 ranks")
+
+# Models that have the base's tensors: what nothing changes is folded once, whatever the weights.
+copies = [shutil.copytree(model("base"), test.place(f"copy-{number}")) for number in (1, 2)]
+alike = test.recipe("alike", "ties", copies, model("base"), "weight = 0.7, density = 0.5")
+lines = [json.dumps({"recipe": alike, "set": [f"models.0.parameters.weight={w}"]}) for w in (0.3, -0.2)]
+first, second = scores("--recipes", test.write("alike.txt", "\n".join(lines) + "\n"))["candidates"]
+test.expect(facts(first) == facts(second) == facts(scores(model("base"))), "the base, merged with itself, is another")
+test.expect(first["tensors"]["folded"] > 0 and first["tensors"]["known"] == 0, f"{first['tensors']}")
+test.expect(second["tensors"]["folded"] == 0 and second["tensors"]["known"] > 0, f"{second['tensors']}")
+
 # Many, of which some fail.
 lines = [
     RECIPES[0],
@@ -69,6 +106,19 @@ candidates = listed["candidates"]
 test.expect(facts(candidates[0]) == known[RECIPES[0]] and facts(candidates[1]) == known[RECIPES[1]], "scores of a list")
 test.expect("density=1.5" in candidates[2]["error"] and "missing.toml" in candidates[3]["error"], "reasons of failures")
 test.expect(facts(candidates[4]) != facts(candidates[0]), "an override without effect")
+test.expect(candidates[4]["tensors"]["thresholds_looked_up"] > 0, "no threshold is known from the order of magnitudes")
+test.expect(candidates[4]["tensors"]["thresholds_counted"] == 0, "thresholds are counted though their order is known")
+
+
+def strip(listing):
+    return [{k: v for k, v in c.items() if k not in ("seconds", "idle_share", "tensors")} for c in listing["candidates"]]
+
+
+for ranks, group in ((2, 1), (4, 2)) if test.light else ((2, 1), (3, 1), (4, 2), (4, 4)):
+    again = scores("--recipes", test.place("list.txt"), "--group", group, ranks=ranks)
+    test.expect(strip(again) == strip(listed) and again["failed"] == 2, f"a list on {ranks} ranks in groups of {group}")
+test.expect_error(2, "evaluate", "--recipe", RECIPES[0], "--task", TASK, "--group", "2", contains=["--group"])
+test.expect_error(2, "evaluate", model("base"), "--task", TASK, "--group", "1", contains=["--group"])
 test.expect_error(2, "evaluate", model("base"), "--recipe", RECIPES[0], "--task", TASK, contains=["give one of them"])
 test.expect_error(2, "evaluate", "--task", TASK, contains=["what is to be scored"])
 test.done()
