@@ -23,8 +23,9 @@ namespace {
 /// One program for all candidates.
 class ExternalScorer {
   public:
-    ExternalScorer(const Arguments& arguments, Files& disk)
-        : arguments_(arguments), files_(remembering_files(disk)), world_(self_communicator()) {
+    /// `ranks`: those that score candidates of their own at the same time.
+    ExternalScorer(const Arguments& arguments, Files& disk, const Communicator& ranks)
+        : arguments_(arguments), ranks_(ranks), files_(remembering_files(disk)), world_(self_communicator()) {
         is_worker_ = arguments.has("worker");
         options_.command = arguments.text(is_worker_ ? "worker" : "command");
         options_.score_at = arguments.text("score-at", options_.score_at);
@@ -44,8 +45,8 @@ class ExternalScorer {
         merge.set = set;
         // A new name each time, for programs that remember what they have read from where.
         merge.out = fmt::format("{}/candidate-{}", folder.path(), ++candidates_);
-        merge.memory = arguments_.bytes("memory", 0);
-        merge.threads = int(arguments_.integer("threads", 0, 1, 4096));
+        merge.memory = arguments_.bytes("memory", free_memory() / 2 / uint64_t(ranks_.node_size()));
+        merge.threads = thread_count(arguments_, ranks_);
         merge.device = DeviceKind::cpu;
         merge.allow_unknown = arguments_.has("allow-unknown");
         merge.quiet = true;
@@ -84,6 +85,7 @@ class ExternalScorer {
     }
 
     const Arguments& arguments_;
+    const Communicator& ranks_;
     std::unique_ptr<Files> files_;
     std::unique_ptr<Communicator> world_;
     bool is_worker_ = false;
@@ -117,6 +119,9 @@ bool is_external(const Arguments& arguments) {
             throw UsageError(fmt::format(
                 "--{} and --{}: the program of --{} decides what is asked and how it counts; give one of them", option,
                 given, given));
+    if (arguments.has("group"))
+        throw UsageError(
+            fmt::format("--group and --{}: every rank has a program of its own; leave --group out", given));
     if (arguments.text(given).find_first_not_of(" \t\n") == std::string::npos)
         throw UsageError(fmt::format("--{} is empty: what is to be run?", given));
     return true;
@@ -125,7 +130,7 @@ bool is_external(const Arguments& arguments) {
 void evaluate_externally(const Arguments& arguments, Files& files, Communicator& ranks) {
     // One candidate is one rank's work.
     if (ranks.rank() > 0 && !arguments.has("recipes")) return;
-    ExternalScorer scorer(arguments, files);
+    ExternalScorer scorer(arguments, files, ranks);
     if (arguments.has("recipes"))
         return score_list(arguments, read_list(files, arguments.text("recipes")),
                           {ranks, ranks.size(), ranks.rank(), true},

@@ -136,6 +136,17 @@ for words, name in ((COMMAND, "command"), (WORKER, "worker")):
         expect_nothing_left(f"{name}, signal {number}")
         os.remove(test.place("hangs.pid"))
 
+# Ranks score different candidates, with a program each that does not take itself for a rank.
+rankless = test.write("rankless.py", "import os\nassert not [n for n in os.environ if n.startswith(('OMPI_COMM_WORLD', 'PMIX'))]\n"
+                      + open(test.place("scorer.py")).read())
+test.write("many.txt", "\n".join([good, fails, good, lines[2], good]) + "\n")
+result = evaluate("--recipes", "many.txt", "--worker", f"{shlex.quote(sys.executable)} {rankless}", "--scratch", SCRATCH,
+                  "--json", "-", launcher=test.launcher(3))
+test.expect(result.returncode == 0, "three ranks", result)
+told = [c.get("score") for c in json.loads(result.stdout)["candidates"]]
+test.expect(told == [scores[0], None, scores[0], scores[1], scores[0]], f"three ranks: {told}", result)
+expect_nothing_left("three ranks")
+
 # A checkpoint that is there already is scored where it is.
 base = os.path.join(ZOO, "base")
 result = evaluate(base, "--command", f"test {{model}} = {shlex.quote(base)} && echo '{{\"score\": 0.125}}'")
@@ -158,6 +169,7 @@ expect_nothing_left("two at a time")
 
 test.expect_error(2, "evaluate", base, "--command", "true", "--task", "x.jsonl", contains=["--task and --command"])
 test.expect_error(2, "evaluate", base, "--worker", "true", "--compute", "auto", contains=["--compute and --worker"])
+test.expect_error(2, "evaluate", "--recipe", good, "--worker", "true", "--group", 2, contains=["--group and --worker"])
 test.expect_error(2, "evaluate", base, "--worker", "true", "--command", "true", contains=["--command and --worker"])
 test.expect_error(2, "evaluate", base, "--task", "x.jsonl", "--timeout", 3, contains=["--timeout belongs to"])
 test.expect_error(2, "evaluate", "--command", "true", contains=["what is to be scored"])
