@@ -8,6 +8,7 @@
 #include "jobs/table.h"
 #include "src/base/bytes.h"
 #include "src/base/log.h"
+#include "src/plan/candidate_memory.h"
 #include "src/plan/grid.h"
 #include "src/plan/plan.h"
 #include "src/plan/price.h"
@@ -187,6 +188,22 @@ std::string plan_text(const Merge& merge, const OutputLayout& layout, const Pric
     return text;
 }
 
+std::string scoring_text(const CandidateMemory& memory, int ranks, uint64_t budget) {
+    std::string text = fmt::format(
+        "  to score it in memory, on a group of {}: {} of the models on each, and {} resident or {} streamed",
+        plural(ranks, "rank"), bytes_text(memory.models), bytes_text(memory.resident), bytes_text(memory.streamed));
+    if (memory.orders > 0) text += fmt::format("; orders of magnitudes: {}", bytes_text(memory.orders));
+    if (budget > 0) text += memory.fits(budget) ? " (resident fits the budget)" : " (streamed in this budget)";
+    return text + "\n";
+}
+
+Json scoring_json(const CandidateMemory& memory) {
+    return {{"models", memory.models},
+            {"orders", memory.orders},
+            {"resident", memory.resident},
+            {"streamed", memory.streamed}};
+}
+
 Json rank_json(const RankPrice& price) {
     return {{"tensors", price.tensors},        {"shared_tensors", price.shared},  {"collectives", price.collectives},
             {"bytes_sent", price.sent},        {"bytes_handed_on", price.handed}, {"bytes_read", price.read},
@@ -235,13 +252,15 @@ int run(const Arguments& arguments) {
     wanted.group_of_model = model_groups(merge, wanted.groups);
     const OutputLayout layout = output_layout(merge, shard_bytes);
     const Price price = price_merge(merge.tasks, layout, *merge.method, wanted);
+    const CandidateMemory scoring = candidate_memory(merge.tasks, *merge.method, wanted.ranks);
     if (arguments.has("json")) {
         Json json = plan_json(merge, layout, price);
+        json["scoring"] = scoring_json(scoring);
         json["model_groups"] = wanted.groups;
         if (machine) json["times"] = times_json(*machine, stage_times(price, *machine));
         print_out(json_text(json));
     } else {
-        print_out(plan_text(merge, layout, price, wanted.memory) +
+        print_out(plan_text(merge, layout, price, wanted.memory) + scoring_text(scoring, wanted.ranks, wanted.memory) +
                   (machine ? times_text(*machine, stage_times(price, *machine)) : "") +
                   (wanted.groups > 1 || arguments.has("model-groups")
                        ? groups_text(price, wanted, recipe, merge, layout, machine)

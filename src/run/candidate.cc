@@ -75,12 +75,6 @@ void Candidate::find_trim() {
     }
 }
 
-uint64_t Candidate::bytes() const {
-    uint64_t bytes = 0;
-    for (const TensorTask& each : merge_.tasks) bytes += each.bytes();
-    return bytes;
-}
-
 const TensorTask& Candidate::task(const std::string& name) const {
     const auto place = places_.find(name);
     check(place != places_.end(), "the merge has no tensor {}, which its config asks for", printable(name));

@@ -25,8 +25,6 @@ class Candidate {
     Candidate(CandidateMaker& maker, Communicator& ranks, const Merge& merge);
     ~Candidate();
 
-    /// Bytes of all tensors together.
-    uint64_t bytes() const;
     /// Folds every tensor now; they stay in memory, each on one rank. Else a tensor is folded when it is read, every time.
     void fold_all();
     /// Lets go of what fold_all() made.

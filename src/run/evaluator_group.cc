@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "src/evaluate/decoder.h"
+#include "src/plan/candidate_memory.h"
 #include "src/recipe/resolve.h"
 #include "src/run/candidate.h"
 
@@ -85,10 +86,6 @@ EvaluatorGroup::EvaluatorGroup(Files& files, ThreadPool& pool, Communicator& ran
 
 EvaluatorGroup::~EvaluatorGroup() = default;
 
-uint64_t EvaluatorGroup::resident_bytes(uint64_t bytes, uint64_t elements, int ranks) {
-    return bytes / uint64_t(ranks) + elements * sizeof(float);
-}
-
 Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, const std::vector<Task>& tasks) {
     const Clock::time_point start = Clock::now();
     Resolved resolved;
@@ -105,10 +102,8 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     Scored result;
     result.compute = resolved.compute;
     Candidate candidate(maker_, ranks_, resolved.merge);
-    uint64_t elements = 0;
-    for (const TensorTask& task : resolved.merge.tasks) elements += uint64_t(task.elements());
-    const uint64_t needed = resident_bytes(candidate.bytes(), elements, ranks_.size());
-    result.resident = ranks_.all_reduce_min(uint64_t(needed <= settings_.memory / 4 * 3)) != 0;
+    const CandidateMemory memory = candidate_memory(resolved.merge.tasks, *resolved.merge.method, ranks_.size());
+    result.resident = ranks_.all_reduce_min(uint64_t(memory.fits(settings_.memory))) != 0;
     if (result.resident) candidate.fold_all();
     ReaderWeights weights(resolved.model.config, candidate.reader(), result.compute, result.resident);
     const Clock::time_point folded = Clock::now();

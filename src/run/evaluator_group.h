@@ -51,9 +51,6 @@ class EvaluatorGroup {
     Files& files() { return *files_; }
     Communicator& ranks() { return ranks_; }
     const CandidateMaker& maker() const { return maker_; }
-    /// What a candidate of so many bytes takes as a whole, on each of `ranks` ranks: itself in its dtype, spread over them,
-    /// and as products want it, at most four bytes an element on every one.
-    static uint64_t resident_bytes(uint64_t bytes, uint64_t elements, int ranks);
 
   private:
     std::unique_ptr<Files> files_;
