@@ -11,6 +11,7 @@
 #include "jobs/on_ranks.h"
 #include "jobs/table.h"
 #include "src/base/log.h"
+#include "src/device/device.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/decoder.h"
 #include "src/run/resources.h"
@@ -48,6 +49,7 @@ constexpr Option options[] = {
     {"scratch", "FOLDER",
      "where merges are put for the program, one at a time [/dev/shm if they fit, else TMPDIR or /tmp]"},
     {"json", "OUT", "write scores and every item's result here as JSON; - is standard output, instead of the table"},
+    {"device", "NAME", "auto, cpu or cuda; scores of the two differ in last digits [auto: cuda if there is a GPU]"},
     {"compute", "NAME",
      "float32, bfloat16 (products of bfloat16 summed in float32), or auto: bfloat16 if the "
      "weights are and the processor multiplies it [float32]"},
@@ -67,12 +69,26 @@ constexpr std::string_view examples =
 
 }  // namespace
 
-Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model) {
+std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, ThreadPool& pool, const Communicator& all,
+                                                Communicator* ranks) {
+    constexpr std::string_view names[] = {"auto", "cpu", "cuda"};
+    const std::string name = arguments.choice("device", names);
+    if (name == "cuda" && ranks)
+        throw UsageError(
+            fmt::format("--device cuda: {} ranks would score a model together, which GPUs do not; use one "
+                        "rank, or --device cpu",
+                        ranks->size()));
+    if (name == "cuda" || (name == "auto" && !ranks && cuda_device_count() > 0))
+        return make_cuda_evaluation(all.node_rank(), all.node_size());
+    return make_cpu_evaluation(pool, ranks);
+}
+
+Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model, bool has_bfloat16) {
     constexpr std::string_view names[] = {"float32", "bfloat16", "auto"};
     const std::string name = arguments.choice("compute", names);
-    if (name == "bfloat16" && !has_fast_bfloat16())
+    if (name == "bfloat16" && !has_bfloat16)
         fail("--compute bfloat16: this processor has no instructions for it (AVX512-BF16 or AMX); use float32 or auto");
-    const bool half = name == "bfloat16" || (name == "auto" && model.all_bfloat16 && has_fast_bfloat16());
+    const bool half = name == "bfloat16" || (name == "auto" && model.all_bfloat16 && has_bfloat16);
     return half ? Compute::bfloat16 : Compute::float32;
 }
 
@@ -176,12 +192,14 @@ void evaluate_model(const Arguments& arguments, Files& files, const std::vector<
     for (const std::string& warning : model.checkpoint.warnings) log_warning("{}", warning);
     for (const std::string& warning : model.config.warnings) log_warning("{}", warning);
     if (!model.warning.empty()) log_warning("{}", model.warning);
-    const Compute compute = choose_compute(arguments, model);
     ThreadPool pool(thread_count(arguments, ranks));
-    ReaderWeights weights(model.config, checkpoint_reader(files, model.checkpoint), compute);
+    const auto device = choose_device(arguments, pool, ranks, ranks.size() > 1 ? &ranks : nullptr);
+    const Compute compute = choose_compute(arguments, model, device->has_bfloat16());
+    ReaderWeights weights(model.config, checkpoint_reader(files, model.checkpoint), compute,
+                          device->uses_source_memory(), device->layout());
     Evaluation evaluation;
     try {
-        evaluation = evaluate(weights, tasks, pool, ranks.size() > 1 ? &ranks : nullptr);
+        evaluation = evaluate(*device->make_scorer(weights), tasks);
     } catch (const BrokenModel& error) {
         ranks.agree(fmt::format("{}: {}", printable(path), error.what()));
     }

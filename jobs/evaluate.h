@@ -1,6 +1,7 @@
 // What `amalgam evaluate` does by itself and what it leaves to programs of the user's have in common.
 #pragma once
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,12 @@ void write_scores(const Arguments& arguments, const Json& json, const std::strin
 
 Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute);
 std::string evaluation_text(const Evaluation& evaluation);
-/// Throws Error for what this processor cannot do.
-Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model);
+/// Throws Error for what the processor cannot do.
+Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model, bool has_bfloat16);
+/// What --device says; `pool` outlives it. Ranks of one machine share out its GPUs; with `ranks`, these work together, which
+/// GPUs do not.
+std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, ThreadPool& pool, const Communicator& all,
+                                                Communicator* ranks);
 int thread_count(const Arguments& arguments, const Communicator& ranks);
 
 /// What is to be scored. Throws UsageError unless it is one of MODEL, --recipe and --recipes.

@@ -75,7 +75,9 @@ class RecipeScorer {
         EvaluatorSettings settings;
         settings.memory = memory;
         settings.allow_unknown = arguments_.has("allow-unknown");
-        settings.compute = [this](const DecoderCheckpoint& model) { return choose_compute(arguments_, model); };
+        settings.compute = [this](const DecoderCheckpoint& model) {
+            return choose_compute(arguments_, model, has_fast_bfloat16());
+        };
         return settings;
     }
 

@@ -29,6 +29,8 @@ struct ScoredSequence {
 struct TokenScore {
     double log_likelihood = 0;  ///< natural logarithm of the probability the model gives it
     int32_t best = 0;           ///< the likeliest token in its place, the lowest of several
+
+    bool operator==(const TokenScore&) const = default;
 };
 
 struct GenerateOptions {
@@ -78,7 +80,8 @@ class EvaluationDevice {
 
 /// Both outlive it. With `ranks`, these share the work, as Decoder says.
 std::unique_ptr<EvaluationDevice> make_cpu_evaluation(ThreadPool& pool, Communicator* ranks = nullptr);
-/// The first GPU that this process sees. Throws Error if there is none, or in a build without CUDA.
-std::unique_ptr<EvaluationDevice> make_cuda_evaluation();
+/// A GPU, chosen as make_cuda_device() says; the ranks on it share its memory, no work. Throws Error if there is none, or in
+/// a build without CUDA.
+std::unique_ptr<EvaluationDevice> make_cuda_evaluation(int node_rank, int node_size);
 
 }  // namespace amalgam

@@ -1,0 +1,80 @@
+"""amalgam evaluate on the emulated GPU: the CPU's scores, item by item.
+
+cuda_command_test.py PROGRAM [few]
+"""
+import json
+import os
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "jobs"))
+from program import ROOT, ZOO, Program  # noqa: E402
+
+program = Program(sys.argv[1])
+few = "few" in sys.argv[2:]
+tasks = os.path.join(ROOT, "tests/data/zoo/tasks")
+
+
+def environment(**changes):
+    return {**os.environ, **changes}
+
+
+def cut(path, to, count, head=None):
+    """the first items of a task file, under another head"""
+    with open(path) as file, open(to, "w") as out:
+        if head:
+            out.write(json.dumps({"task": head}) + "\n")
+        out.writelines(list(file)[:count])
+    return to
+
+
+with tempfile.TemporaryDirectory() as folder:
+    exact = [cut(f"{tasks}/{name}/search.jsonl", f"{folder}/{name}.jsonl", 16 if few else 256)
+             for name in ("math-en", "lang-ja")]
+    corpus = cut(f"{tasks}/corpus.jsonl", f"{folder}/corpus.jsonl", 5 if few else 100, {"metric": "perplexity"})
+    written = cut(f"{tasks}/lang-ja/heldout.jsonl", f"{folder}/written.jsonl", 4 if few else 60,
+                  {"metric": "rouge_l", "limit": 12})
+    questions = [word for path in (*exact, corpus, written) for word in ("--task", path)]
+
+    def scores(model, device, *words, **keywords):
+        result = program.run("evaluate", os.path.join(ZOO, model), *questions, "--device", device, "--json", "-", *words,
+                             timeout=500, **keywords)
+        program.expect(result.returncode == 0 and result.stderr == "", f"{model} on {device}", result)
+        return json.loads(result.stdout)
+
+    for model in ("math-en",) if few else ("math-en", "lang-ja"):
+        cpu, gpu = scores(model, "cpu"), scores(model, "cuda")
+        for wanted, found in zip(cpu["tasks"], gpu["tasks"]):
+            name = f"{model} {wanted['name']}"
+            if wanted["metric"] != "perplexity":
+                program.expect(wanted["score"] == found["score"], f"{name}: {wanted['score']} and {found['score']}")
+            for number, (a, b) in enumerate(zip(wanted["items"], found["items"])):
+                where = f"{name}, item {number}"
+                program.expect(a.get("ids") == b.get("ids"), f"{where}: {a.get('ids')} and {b.get('ids')}")
+                program.expect(a["tokens"] == b["tokens"], f"{where}: tokens")
+                program.expect(abs(a["score"] - b["score"]) < (1e-4 if wanted["metric"] == "perplexity" else 1e-12),
+                               f"{where}: {a['score']} and {b['score']}")
+                if "log_likelihood" in a:
+                    program.expect(abs(a["log_likelihood"] - b["log_likelihood"]) < 1e-4,
+                                   f"{where}: {a['log_likelihood']} and {b['log_likelihood']}")
+        program.expect(abs(cpu["score"] - gpu["score"]) < 1e-6, f"{model}: {cpu['score']} and {gpu['score']}")
+        program.expect(cpu["tasks"][0]["items"] != gpu["tasks"][0]["items"], f"{model}: the GPU was not asked")
+
+    if not few:
+        half = scores("math-en", "cuda", "--compute", "bfloat16")
+        program.expect(half["compute"] == "bfloat16", "bfloat16")
+        program.expect(abs(half["tasks"][0]["score"] - 232 / 256) < 0.02, f"bfloat16: {half['tasks'][0]['score']}")
+
+    question = ["evaluate", os.path.join(ZOO, "math-en"), "--task",
+                cut(f"{tasks}/math-en/search.jsonl", f"{folder}/three.jsonl", 3)]
+    none = environment(AMALGAM_EMULATION_DEVICES="0")
+    program.expect_error(1, *question, "--device", "cuda", contains=["--device cuda: no GPU is to be seen"], env=none)
+    result = program.run(*question, env=none)
+    program.expect(result.returncode == 0, "without a GPU the CPU scores", result)
+    for failure, text in (("cublas:5", "cuBLAS failed"), ("kernel:9", "failed: "), ("cudaMalloc:2", "no room"),
+                          ("cublasCreate:1", "cuBLAS failed")):
+        program.expect_error(1, *question, "--device", "cuda", contains=[text],
+                             env=environment(AMALGAM_EMULATION_FAIL=failure))
+    program.expect_error(2, *question, "--device", "gpu", contains=["auto, cpu"])
+
+program.done()
