@@ -1,5 +1,6 @@
 #include "src/run/evaluator_group.h"
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <optional>
@@ -67,6 +68,8 @@ Resolved resolve_candidate(Files& files, const Recipe& recipe, const std::string
         tensor.shape = task.shape;
         checkpoint.tensors.push_back(std::move(tensor));
     }
+    std::sort(checkpoint.tensors.begin(), checkpoint.tensors.end(),
+              [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
     const std::string& companions = result.merge.models[size_t(result.merge.tokenizer_donor)].checkpoint.path;
     result.model = decoder_of(files, std::move(checkpoint), companions, settings.allow_unknown);
     result.compute = settings.compute(result.model);

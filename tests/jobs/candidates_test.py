@@ -57,8 +57,11 @@ RECIPES = [
     recipe("stock", "model_stock", ""),
     recipe("della", "della", "weight = 0.8, density = 0.5, epsilon = 0.1"),
 ]
+# A stack of twelve layers: their names are not in the order of their numbers.
+STACK = test.write("stack.yaml", "merge_method: passthrough\ndtype: bfloat16\nslices:\n" + "".join(
+    f"  - sources: [{{model: {model(name)}, layer_range: [0, 6]}}]\n" for name in ("math-en", "lang-ja")))
 known = {}
-for each in RECIPES[:2] if test.light else RECIPES:
+for each in [STACK, *RECIPES[:2]] if test.light else [STACK, *RECIPES]:
     test.expect(test.merge(each, test.place("out"), "--quiet").returncode == 0, f"merge {each}")
     written = facts(scores(test.place("out")))
     shutil.rmtree(test.place("out"))
