@@ -34,9 +34,13 @@ double processor_seconds() {
 /// Scores recipes, and how long that takes.
 class RecipeScorer {
   public:
-    RecipeScorer(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, Communicator& group,
-                 uint64_t memory, int threads)
-        : arguments_(arguments), tasks_(tasks), pool_(threads), group_(files, pool_, group, settings(memory)) {}
+    RecipeScorer(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, Communicator& all,
+                 Communicator& group, uint64_t memory)
+        : arguments_(arguments),
+          tasks_(tasks),
+          pool_(thread_count(arguments, all)),
+          device_(choose_device(arguments, pool_, all, group.size() > 1 ? &group : nullptr)),
+          group_(files, pool_, group, settings(memory)) {}
 
     Scored score(const std::string& path, const std::vector<std::string>& set) {
         const auto start = std::chrono::steady_clock::now();
@@ -76,14 +80,16 @@ class RecipeScorer {
         settings.memory = memory;
         settings.allow_unknown = arguments_.has("allow-unknown");
         settings.compute = [this](const DecoderCheckpoint& model) {
-            return choose_compute(arguments_, model, has_fast_bfloat16());
+            return choose_compute(arguments_, model, device_->has_bfloat16());
         };
+        settings.device = device_.get();
         return settings;
     }
 
     const Arguments& arguments_;
     const std::vector<Task>& tasks_;
     ThreadPool pool_;
+    std::unique_ptr<EvaluationDevice> device_;
     EvaluatorGroup group_;
     double idle_ = 0;  ///< share of the threads' time in the last call
 };
@@ -172,7 +178,7 @@ void evaluate_candidates(const Arguments& arguments, Files& files, const std::ve
     const int own = ranks.rank() / size;
     const std::unique_ptr<Communicator> group = ranks.range(own * size, (own + 1) * size);
     const uint64_t memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(ranks.node_size()));
-    RecipeScorer scorer(arguments, files, tasks, *group, memory, thread_count(arguments, ranks));
+    RecipeScorer scorer(arguments, files, tasks, ranks, *group, memory);
     if (list) {
         std::vector<CandidateLine> lines;
         std::string error;

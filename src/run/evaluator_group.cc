@@ -108,7 +108,9 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     const CandidateMemory memory = candidate_memory(resolved.merge.tasks, *resolved.merge.method, ranks_.size());
     result.resident = ranks_.all_reduce_min(uint64_t(memory.fits(settings_.memory))) != 0;
     if (result.resident) candidate.fold_all();
-    ReaderWeights weights(resolved.model.config, candidate.reader(), result.compute, result.resident);
+    EvaluationDevice* const device = settings_.device;
+    ReaderWeights weights(resolved.model.config, candidate.reader(), result.compute, result.resident,
+                          device ? device->layout() : MatrixLayout::packed);
     const Clock::time_point folded = Clock::now();
     if (result.resident && ranks_.size() == 1) {
         weights.make_all(pool_);
@@ -118,7 +120,8 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     const double merged = candidate.seconds();
     const Clock::time_point ready = Clock::now();
     try {
-        result.evaluation = evaluate(weights, tasks, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
+        result.evaluation = device ? evaluate(*device->make_scorer(weights), tasks)
+                                   : evaluate(weights, tasks, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
     } catch (const BrokenModel& broken) {
         fail("{}: {}", printable(name), broken.what());
     }

@@ -24,6 +24,7 @@ struct EvaluatorSettings {
     bool allow_unknown = false;
     /// What to compute with, once it is known what the model is; throws Error for what this processor cannot do.
     std::function<Compute(const DecoderCheckpoint&)> compute;
+    EvaluationDevice* device = nullptr;  ///< scores with these ranks, and outlives the evaluator; nullptr: the CPU does
 };
 
 /// What became of a candidate, and where its time went.

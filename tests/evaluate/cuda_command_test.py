@@ -65,6 +65,27 @@ with tempfile.TemporaryDirectory() as folder:
         program.expect(half["compute"] == "bfloat16", "bfloat16")
         program.expect(abs(half["tasks"][0]["score"] - 232 / 256) < 0.02, f"bfloat16: {half['tasks'][0]['score']}")
 
+    # Merges in memory, one after the other on one device; the one in between is broken.
+    for name, weight in (("sum", 0.5), ("broken", 1e39)):
+        with open(f"{folder}/{name}.toml", "w") as file:
+            file.write('merge_method = "linear"\nparameters = { normalize = false }\n')
+            for model in ("math-en", "lang-ja"):
+                file.write(f'[[models]]\nmodel = "{os.path.join(ZOO, model)}"\nparameters = {{ weight = {weight} }}\n')
+    with open(f"{folder}/list.txt", "w") as file:
+        file.write(f"{folder}/sum.toml\n{folder}/broken.toml\n" + json.dumps(
+            {"recipe": f"{folder}/sum.toml", "set": ["models.0.parameters.weight=0.7"]}) + "\n")
+    found = {}
+    for device in ("cpu", "cuda"):
+        result = program.run("evaluate", "--recipes", f"{folder}/list.txt", "--task", exact[0], "--device", device,
+                             "--json", "-", timeout=500)
+        program.expect(result.returncode == 0, f"candidates on {device}", result)
+        found[device] = json.loads(result.stdout)
+        program.expect(found[device]["failed"] == 1, f"failed on {device}", result)
+    for a, b in zip(found["cpu"]["candidates"], found["cuda"]["candidates"]):
+        program.expect(a.get("score") == b.get("score"), f"candidates: {a.get('score')} and {b.get('score')}")
+        for i, j in zip(a["tasks"][0]["items"] if "tasks" in a else (), b["tasks"][0]["items"] if "tasks" in b else ()):
+            program.expect(abs(i["log_likelihood"] - j["log_likelihood"]) < 1e-4, f"candidates: {i} and {j}")
+
     question = ["evaluate", os.path.join(ZOO, "math-en"), "--task",
                 cut(f"{tasks}/math-en/search.jsonl", f"{folder}/three.jsonl", 3)]
     none = environment(AMALGAM_EMULATION_DEVICES="0")
