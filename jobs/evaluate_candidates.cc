@@ -144,7 +144,7 @@ void score_list(const Arguments& arguments, const std::vector<CandidateLine>& li
             json = {{"model", line.recipe}, {"error", error.what()}};
         }
         json["set"] = line.set;
-        if (groups.leads) own += json.dump() + "\n";
+        if (groups.leads) own += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     }
     const std::vector<std::string> parts = groups.ranks.gather(own, 0);
     if (groups.ranks.rank() != 0) return;

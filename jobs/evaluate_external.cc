@@ -114,7 +114,7 @@ bool is_external(const Arguments& arguments) {
         return false;
     }
     const std::string_view given = command ? "command" : "worker";
-    for (std::string_view option : {"task", "weight", "compute"})
+    for (std::string_view option : {"task", "weight", "device", "compute"})
         if (arguments.has(option))
             throw UsageError(fmt::format(
                 "--{} and --{}: the program of --{} decides what is asked and how it counts; give one of them", option,

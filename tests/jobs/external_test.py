@@ -158,6 +158,14 @@ test.expect("/dev/shm/amalgam-" in result.stderr or "/tmp/amalgam-" in result.st
 place = result.stderr.rpartition("    ")[2].strip()
 test.expect(place.endswith("/candidate-1") and not os.path.exists(os.path.dirname(place)), f"{place} is left")
 
+# Names of files need not be UTF-8.
+with open(test.place("odd.txt"), "wb") as file:
+    file.write(b"odd\xff.toml\n" + good.encode() + b"\n")
+result = evaluate("--recipes", "odd.txt", "--command", "echo '{\"score\": 3}'", "--json", "-")
+test.expect(result.returncode == 0, "a name that is not UTF-8", result)
+odd, other = json.loads(result.stdout)["candidates"]
+test.expect("no such file" in odd["error"] and other["score"] == 3, f"a name that is not UTF-8: {odd}, {other}")
+
 # Two at a time have folders of their own: each candidate waits for the other to be there as well.
 both = f"""touch {{model}}/seen; for i in $(seq 1000); do test $(ls -d {shlex.quote(SCRATCH)}/*/*/seen | wc -l) = 2 && break; \
 sleep 0.02; done; sleep 0.5; echo "{{\\"score\\": $(ls -d {shlex.quote(SCRATCH)}/*/*/seen | wc -l)}}" """
@@ -170,6 +178,7 @@ expect_nothing_left("two at a time")
 test.expect_error(2, "evaluate", base, "--command", "true", "--task", "x.jsonl", contains=["--task and --command"])
 test.expect_error(2, "evaluate", base, "--worker", "true", "--compute", "auto", contains=["--compute and --worker"])
 test.expect_error(2, "evaluate", "--recipe", good, "--worker", "true", "--group", 2, contains=["--group and --worker"])
+test.expect_error(2, "evaluate", base, "--command", "true", "--device", "cpu", contains=["--device and --command"])
 test.expect_error(2, "evaluate", base, "--worker", "true", "--command", "true", contains=["--command and --worker"])
 test.expect_error(2, "evaluate", base, "--task", "x.jsonl", "--timeout", 3, contains=["--timeout belongs to"])
 test.expect_error(2, "evaluate", "--command", "true", contains=["what is to be scored"])
