@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(attention_threads) attention_kernel(AttentionA
     for (int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
         const QueryTile tile = arguments.tiles[task / arguments.kv_heads];
         const int kv_head = int(task % arguments.kv_heads);
-        __syncthreads();
+        // Threads that are still at the task before read other arrays.
         for (int i = thread; i < tile_queries * Parts * part_vectors; i += attention_threads) {
             const Place place = place_of(arguments, tile, kv_head, i / (Parts * part_vectors));
             const float* head = arguments.queries + place.row * arguments.query_stride + int64_t(place.head) * head_dim;
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(attention_threads) attention_kernel(AttentionA
                 }
             }
         }
-        if (tile.begin + own >= tile.end) continue;  // the next task begins with a barrier, the last has none behind it
+        if (tile.begin + own >= tile.end) continue;
         const Place place = place_of(arguments, tile, kv_head, own);
         Out* to = static_cast<Out*>(arguments.to) + (place.row * arguments.heads + place.head) * head_dim;
         const float share = 1 / total;

@@ -79,7 +79,8 @@ class CudaForward {
     void run_layer(const GpuLayer& layer, int64_t window, const GpuRope& rope, const GpuRows& rows, float* stored,
                    float* hidden, const CudaScratch& scratch);
     /// Calls visit(first row of `numbers`, rows, first id, ids) for each tile of logits that lies in scratch.logits(), row after
-    /// row, of those rows of `hidden`; states of all rows are then in scratch.states(). `targets` may be empty.
+    /// row, of those rows of `hidden`; states of all rows are then in scratch.states(). `targets` may be empty. What a call queued has
+    /// ended before the next one.
     template <class Visit>
     void judge(const GpuHead& head, const float* hidden, std::span<const int32_t> numbers,
                std::span<const int32_t> targets, const CudaScratch& scratch, const Visit& visit);
@@ -109,7 +110,6 @@ void CudaForward::judge(const GpuHead& head, const float* hidden, std::span<cons
                         std::span<const int32_t> targets, const CudaScratch& scratch, const Visit& visit) {
     const auto count = int64_t(numbers.size());
     int32_t* wanted = targets.empty() ? nullptr : scratch.numbers() + count;
-    queue_.order_copies();
     queue_.copy_in(scratch.numbers(), numbers.data(), numbers.size_bytes());
     if (wanted) queue_.copy_in(wanted, targets.data(), targets.size_bytes());
     for (int64_t first = 0; first < count; first += CudaScratch::most_wide_rows) {

@@ -182,8 +182,10 @@ TEST_F(OnGpu, FamiliesAreThoseOfTheCpu) {
 
 /// Bits do not depend on what is computed together on the emulated GPU, whose products do not: then nothing else does.
 TEST_F(OnGpu, NothingDependsOnBatchesOrOnKeepingWeights) {
-    const Family& family = *std::find_if(families.begin(), families.end(),
-                                         [](const Family& each) { return each.name == std::string("gemma2"); });
+    Family family = *std::find_if(families.begin(), families.end(),
+                                  [](const Family& each) { return each.name == std::string("gemma2"); });
+    // The embedding's memory then serves a layer next, where nothing is kept.
+    family.changes["vocab_size"] = 480;
     const Answers wanted = on_gpu(family, {});
     for (const CudaLimits& limits : {CudaLimits{1, 0}, CudaLimits{40, 1}, CudaLimits{100, 60000}}) {
         const Answers found = on_gpu(family, limits);
