@@ -35,7 +35,7 @@ LayerPlaces layer_places(const DecoderConfig& config, int64_t layer) {
     };
     const int64_t hidden = config.hidden, q = config.query_width(), kv = config.kv_width(), mlp = config.mlp;
     LayerPlaces places;
-    const auto rows = [&](std::vector<Place>& matrix, std::vector<Place>& bias, bool with_bias, std::string name,
+    const auto rows = [&](std::vector<Place>& matrix, std::vector<Place>& bias, bool with_bias, const std::string& name,
                           int64_t count, int64_t columns) {
         matrix.push_back({prefix + name + ".weight", {count, columns}});
         if (with_bias) bias.push_back({prefix + name + ".bias", {count}});

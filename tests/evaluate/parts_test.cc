@@ -5,12 +5,12 @@
 #include <random>
 #include <thread>
 
+#include "kernels/vector_math.h"
 #include "src/base/error.h"
 #include "src/evaluate/attention.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/gemm.h"
 #include "src/evaluate/row_operations.h"
-#include "kernels/vector_math.h"
 #include "tests/base/memory_files.h"
 #include "tests/checkpoint/small_checkpoint.h"
 
