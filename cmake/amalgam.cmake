@@ -37,6 +37,7 @@ macro(amalgam_find_packages)
   pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
   find_package(Boost REQUIRED COMPONENTS program_options)
   find_package(MPI REQUIRED COMPONENTS C)
+  find_package(Eigen3 REQUIRED NO_MODULE)
   # oneDNN, without its CMake files, which ask for OpenCL.
   find_path(AMALGAM_DNNL_HEADERS dnnl.hpp REQUIRED)
   mark_as_advanced(AMALGAM_DNNL_HEADERS)

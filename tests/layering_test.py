@@ -21,6 +21,7 @@ OWNED = {
     "CUDA": (r"cuda.*", "src/device"),
     "cuBLAS": (r"cublas.*", "src/device"),
     "HDF5": (r"(hdf5|H5.*)\.h", "src/checkpoint"),
+    "Eigen": (r"(unsupported/)?Eigen/.*", "src/search"),
     "oneDNN": (r"(oneapi/)?dnnl.*", "src/evaluate"),
     "toml++": (r"toml(\+\+|plusplus)?/.*|toml\.hpp?", "src/recipe"),
     "yaml-cpp": (r"yaml-cpp/.*", "src/recipe"),
