@@ -63,7 +63,7 @@ class CudaDecoder final : public Scorer {
         GpuRows rows;
         float* hidden = nullptr;
     };
-    struct Fed;
+    struct Continued;
 
     DeviceBuffer floats(int64_t count) const { return queue_.context().pool->take(uint64_t(count) * sizeof(float)); }
     /// Waits, unless the weights stay where they are.
@@ -78,6 +78,8 @@ class CudaDecoder final : public Scorer {
     void run_batches(std::vector<Batch>& batches, const GpuRope& rope, const CudaScratch& scratch);
     void score_pass(std::span<const TextBatch> texts, std::span<const ScoredSequence> sequences, const GpuRope& rope,
                     const CudaScratch& scratch, std::vector<std::vector<TokenScore>>& results);
+    Continued begin(std::span<const std::span<const int32_t>> prompts, const GenerateOptions& options);
+    std::vector<TargetScore> feed(Continued& continued, const std::vector<FedTokens>& tokens);
     std::vector<TargetScore> judge(const GpuHead& head, const float* hidden, const JudgedRows& judged,
                                    const CudaScratch& scratch);
 
@@ -197,62 +199,72 @@ std::vector<float> CudaDecoder::logits(std::span<const int32_t> ids) {
 }
 
 /// What a group of texts is continued with.
-struct CudaDecoder::Fed {
+struct CudaDecoder::Continued {
     GpuRope rope;
     CudaScratch scratch;
-    DeviceBuffer hidden, stored;
+    DeviceBuffer hidden;
+    DeviceBuffer stored;              ///< keys and values: layers of the path, positions of all texts
     std::vector<int64_t> first_keys;  ///< of each text
     int64_t positions = 0;            ///< of all texts
-    Batch batch;
+    GpuRows rows;
 };
+
+CudaDecoder::Continued CudaDecoder::begin(std::span<const std::span<const int32_t>> prompts,
+                                          const GenerateOptions& options) {
+    int64_t positions = 0;
+    auto rows = std::max(batch_tokens_, int64_t(prompts.size()));
+    std::vector<int64_t> first_keys;
+    for (const auto& prompt : prompts) {
+        first_keys.push_back(positions);
+        positions += int64_t(prompt.size()) + options.limit;
+        rows = std::max(rows, int64_t(prompt.size()));
+    }
+    rows = std::min(rows, positions);
+    return {GpuRope(queue_, config_.rope, longest_continuation(prompts, options)),
+            CudaScratch(queue_, config_, rows),
+            floats(rows * config_.hidden),
+            floats(positions * 2 * config_.kv_width() * int64_t(path_.size())),
+            std::move(first_keys),
+            positions,
+            {}};
+}
+
+std::vector<TargetScore> CudaDecoder::feed(Continued& continued, const std::vector<FedTokens>& tokens) {
+    FedRows fed;
+    JudgedRows last;
+    for (const FedTokens& each : tokens) {
+        fed.add(config_, each.ids, each.first_position, continued.first_keys[each.text]);
+        last.rows.push_back(int32_t(fed.count() - 1));
+    }
+    GpuRows& rows = continued.rows;
+    rows.send(queue_, fed);
+    auto* hidden = static_cast<float*>(continued.hidden.data());
+    auto embedding = weights_.embedding();
+    forward_.embed(*embedding, rows, hidden);
+    let_go(embedding);
+    auto* stored = static_cast<float*>(continued.stored.data());
+    each_layer([&](const GpuLayer& layer, size_t number, int64_t window) {
+        float* own = stored + int64_t(number) * continued.positions * 2 * config_.kv_width();
+        forward_.run_layer(layer, window, continued.rope, rows, own, hidden, continued.scratch);
+    });
+    auto head = weights_.head();
+    std::vector<TargetScore> scores = judge(*head, hidden, last, continued.scratch);
+    let_go(head);
+    return scores;
+}
 
 std::vector<std::vector<int32_t>> CudaDecoder::generate(std::span<const std::span<const int32_t>> prompts,
                                                         const GenerateOptions& options) {
     const Finish finish(queue_);
-    const int64_t stored_width = 2 * config_.kv_width();
-    const uint64_t position_bytes = uint64_t(stored_width) * path_.size() * sizeof(float);
+    const uint64_t position_bytes = uint64_t(2 * config_.kv_width()) * path_.size() * sizeof(float);
     const auto most_positions = int64_t(std::clamp<uint64_t>(memory_ / 4 / position_bytes, 1, uint64_t(1) << 30));
     std::vector<std::vector<int32_t>> result(prompts.size());
     for (const TextGroup& group : cut_groups(config_, prompts, options, most_texts, most_positions)) {
         const auto own = prompts.subspan(group.first, group.count);
-        int64_t most_rows = std::max(batch_tokens_, int64_t(group.count));
-        for (const auto& prompt : own) most_rows = std::max(most_rows, int64_t(prompt.size()));
-        most_rows = std::min(most_rows, group.positions);
-        Fed fed{GpuRope(queue_, config_.rope, longest_continuation(own, options)),
-                CudaScratch(queue_, config_, most_rows),
-                floats(most_rows * config_.hidden),
-                floats(group.positions * stored_width * int64_t(path_.size())),
-                {},
-                0,
-                {}};
-        for (const auto& prompt : own) {
-            fed.first_keys.push_back(fed.positions);
-            fed.positions += int64_t(prompt.size()) + options.limit;
-        }
-        fed.batch.hidden = static_cast<float*>(fed.hidden.data());
-        const auto feed = [&](const std::vector<FedTokens>& tokens) {
-            FedRows rows;
-            JudgedRows last;
-            for (const FedTokens& each : tokens) {
-                rows.add(config_, each.ids, each.first_position, fed.first_keys[each.text]);
-                last.rows.push_back(int32_t(rows.count() - 1));
-            }
-            fed.batch.rows.send(queue_, rows);
-            auto embedding = weights_.embedding();
-            forward_.embed(*embedding, fed.batch.rows, fed.batch.hidden);
-            let_go(embedding);
-            auto* stored = static_cast<float*>(fed.stored.data());
-            each_layer([&](const GpuLayer& layer, size_t number, int64_t window) {
-                forward_.run_layer(layer, window, fed.rope, fed.batch.rows,
-                                   stored + int64_t(number) * fed.positions * stored_width, fed.batch.hidden,
-                                   fed.scratch);
-            });
-            auto head = weights_.head();
-            std::vector<TargetScore> scores = judge(*head, fed.batch.hidden, last, fed.scratch);
-            let_go(head);
-            return scores;
-        };
-        write_greedily(own, options, batch_tokens_, feed, std::span(result).subspan(group.first, group.count));
+        Continued continued = begin(own, options);
+        write_greedily(
+            own, options, batch_tokens_, [&](const std::vector<FedTokens>& tokens) { return feed(continued, tokens); },
+            std::span(result).subspan(group.first, group.count));
         queue_.finish();
     }
     return result;
