@@ -76,7 +76,7 @@ std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, Thre
     if (name == "cuda" && ranks)
         throw UsageError(
             fmt::format("--device cuda: {} ranks would score a model together, which GPUs do not; use one "
-                        "rank, or --device cpu",
+                        "rank, --group 1 for merges in memory, or --device cpu",
                         ranks->size()));
     if (name == "cuda" || (name == "auto" && !ranks && cuda_device_count() > 0))
         return make_cuda_evaluation(all.node_rank(), all.node_size());

@@ -67,6 +67,8 @@ with tempfile.TemporaryDirectory() as folder:
     with open(bad, "w") as file:
         file.write('{"prompt_ids": [' + ", ".join(["1"] * 128) + '], "answer_ids": [3]}\n')
     program.expect_error(1, "evaluate", model, "--task", bad, contains=["bad.jsonl:1", "context of 128"])
+    program.expect_error(1, "evaluate", model, "--task", math, "--device", "cuda", contains=["--device cuda", "--device cpu"],
+                         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     program.expect_error(1, "evaluate", model, "--task", os.path.join(folder, "none"), contains=["no such task file"])
     program.expect_error(1, "evaluate", os.path.join(folder, "none"), "--task", math, contains=["none"])
     program.expect_error(1, "evaluate", model, "--task", math, "--json", os.path.join(folder, "no/such/folder"),

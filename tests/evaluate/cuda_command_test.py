@@ -1,6 +1,6 @@
 """amalgam evaluate on the emulated GPU: the CPU's scores, item by item.
 
-cuda_command_test.py PROGRAM [few]
+cuda_command_test.py PROGRAM MPIEXEC [few]
 """
 import json
 import os
@@ -11,7 +11,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 from program import ROOT, ZOO, Program  # noqa: E402
 
 program = Program(sys.argv[1])
-few = "few" in sys.argv[2:]
+launcher = [sys.argv[2], "-n", "2", "--oversubscribe"]
+few = "few" in sys.argv[3:]
 tasks = os.path.join(ROOT, "tests/data/zoo/tasks")
 
 
@@ -74,17 +75,28 @@ with tempfile.TemporaryDirectory() as folder:
     with open(f"{folder}/list.txt", "w") as file:
         file.write(f"{folder}/sum.toml\n{folder}/broken.toml\n" + json.dumps(
             {"recipe": f"{folder}/sum.toml", "set": ["models.0.parameters.weight=0.7"]}) + "\n")
-    found = {}
-    for device in ("cpu", "cuda"):
-        result = program.run("evaluate", "--recipes", f"{folder}/list.txt", "--task", exact[0], "--device", device,
-                             "--json", "-", timeout=500)
+    candidates = ["evaluate", "--recipes", f"{folder}/list.txt", "--task", exact[0]]
+
+    def list_scores(device, **keywords):
+        result = program.run(*candidates, "--device", device, "--json", "-", timeout=500, **keywords)
         program.expect(result.returncode == 0, f"candidates on {device}", result)
-        found[device] = json.loads(result.stdout)
-        program.expect(found[device]["failed"] == 1, f"failed on {device}", result)
-    for a, b in zip(found["cpu"]["candidates"], found["cuda"]["candidates"]):
-        program.expect(a.get("score") == b.get("score"), f"candidates: {a.get('score')} and {b.get('score')}")
-        for i, j in zip(a["tasks"][0]["items"] if "tasks" in a else (), b["tasks"][0]["items"] if "tasks" in b else ()):
-            program.expect(abs(i["log_likelihood"] - j["log_likelihood"]) < 1e-4, f"candidates: {i} and {j}")
+        found = json.loads(result.stdout)
+        program.expect(found["failed"] == 1 and "not finite" in found["candidates"][1]["error"], f"failed on {device}",
+                       result)
+        return [(entry.get("score"), entry["tasks"][0]["items"] if "tasks" in entry else [])
+                for entry in found["candidates"]]
+
+    wanted = list_scores("cpu")
+    found = list_scores("cuda")
+    program.expect(wanted[0][0] != wanted[2][0], "candidates differ")
+    for (score, items), (other, others) in zip(wanted, found):
+        program.expect(score == other, f"candidates: {score} and {other}")
+        for a, b in zip(items, others):
+            program.expect(abs(a["log_likelihood"] - b["log_likelihood"]) < 1e-4, f"candidates: {a} and {b}")
+    if not few:
+        program.expect(list_scores("cuda", launcher=launcher) == found, "two ranks with a GPU each give other scores")
+        result = program.run(*candidates, "--group", "2", "--device", "cuda", launcher=launcher)
+        program.expect(result.returncode == 2 and "--group 1" in result.stderr, "two ranks for one candidate", result)
 
     question = ["evaluate", os.path.join(ZOO, "math-en"), "--task",
                 cut(f"{tasks}/math-en/search.jsonl", f"{folder}/three.jsonl", 3)]
