@@ -68,6 +68,8 @@ class Communicator {
     /// possibly not before the other rank receives.
     virtual void send(std::span<const std::byte> bytes, int to, int tag) = 0;
     void send(const std::string& bytes, int to, int tag);
+    /// A rank of which a message with this tag can be received now; -1: there is none. Does not wait.
+    virtual int waiting(int tag) = 0;
     /// The next message of that rank and tag, whatever its length.
     virtual std::string receive(int from, int tag) = 0;
     /// The same into memory of its exact length; another length is an Error.

@@ -239,6 +239,13 @@ class MpiCommunicator : public Communicator {
         send_pieces(bytes, to, tag);
     }
 
+    int waiting(int tag) override {
+        int there = 0;
+        MPI_Status status;
+        AMALGAM_MPI(MPI_Iprobe(MPI_ANY_SOURCE, tag, handle_, &there, &status));
+        return there ? status.MPI_SOURCE : -1;
+    }
+
     std::string receive(int from, int tag) override {
         check_peer(from, tag);
         std::string bytes(receive_length(from, tag), '\0');

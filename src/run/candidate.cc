@@ -36,7 +36,7 @@ OutputConfig merged_config(const Merge& merge) {
     return output_config(configs, merge.config_donor, changes);
 }
 
-Candidate::Candidate(CandidateMaker& maker, Communicator& ranks, const Merge& merge)
+CandidateModel::CandidateModel(CandidateMaker& maker, Communicator& ranks, const Merge& merge)
     : maker_(maker), ranks_(ranks), merge_(merge) {
     settings_.method = merge.method;
     settings_.compat = merge.compat;
@@ -55,10 +55,10 @@ Candidate::Candidate(CandidateMaker& maker, Communicator& ranks, const Merge& me
     if (merge.compat == Compat::paper && (kind == Trim::magnitude || kind == Trim::band)) find_trim();
 }
 
-Candidate::~Candidate() = default;
+CandidateModel::~CandidateModel() = default;
 
 /// Thresholds over the whole model, of which each rank looks at its own tensors.
-void Candidate::find_trim() {
+void CandidateModel::find_trim() {
     const Stopwatch watch(seconds_);
     trim_ = std::make_unique<ModelTrim>(merge_, settings_);
     while (!trim_->done()) {
@@ -75,14 +75,14 @@ void Candidate::find_trim() {
     }
 }
 
-const TensorTask& Candidate::task(const std::string& name) const {
+const TensorTask& CandidateModel::task(const std::string& name) const {
     const auto place = places_.find(name);
     check(place != places_.end(), "the merge has no tensor {}, which its config asks for", printable(name));
     return merge_.tasks[place->second];
 }
 
 /// Those of them that are this rank's: small tensors side by side, large ones with all threads each.
-void Candidate::fold(const std::vector<const TensorTask*>& tasks) {
+void CandidateModel::fold(const std::vector<const TensorTask*>& tasks) {
     std::string error;
     try {
         std::vector<const TensorTask*> small;
@@ -105,7 +105,7 @@ void Candidate::fold(const std::vector<const TensorTask*>& tasks) {
     ranks_.agree(error);
 }
 
-void Candidate::fold_all() {
+void CandidateModel::fold_all() {
     const Stopwatch watch(seconds_);
     keep_ = true;
     std::vector<const TensorTask*> all;
@@ -114,7 +114,7 @@ void Candidate::fold_all() {
 }
 
 /// The tensor on every rank; gone from its owner, unless all are kept.
-TensorBytes Candidate::take(const TensorTask& what) {
+TensorBytes CandidateModel::take(const TensorTask& what) {
     const Stopwatch watch(seconds_);
     const auto there = folded_.find(&what);
     TensorBytes bytes;
@@ -134,9 +134,9 @@ TensorBytes Candidate::take(const TensorTask& what) {
     return received;
 }
 
-class Candidate::Reader final : public TensorReader {
+class CandidateModel::Reader final : public TensorReader {
   public:
-    explicit Reader(Candidate& candidate) : candidate_(candidate) {}
+    explicit Reader(CandidateModel& candidate) : candidate_(candidate) {}
 
     void expect(const std::vector<std::string>& names) override {
         if (candidate_.keep_) return;
@@ -158,9 +158,9 @@ class Candidate::Reader final : public TensorReader {
     bool is_shared() const override { return candidate_.keep_ && candidate_.ranks_.size() == 1; }
 
   private:
-    Candidate& candidate_;
+    CandidateModel& candidate_;
 };
 
-std::unique_ptr<TensorReader> Candidate::reader() { return std::make_unique<Reader>(*this); }
+std::unique_ptr<TensorReader> CandidateModel::reader() { return std::make_unique<Reader>(*this); }
 
 }  // namespace amalgam

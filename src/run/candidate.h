@@ -19,11 +19,11 @@ OutputConfig merged_config(const Merge& merge);
 
 /// One candidate, on the ranks of a group: each folds its own tensors, and so reads its share of the models; what is read
 /// comes from the rank that folded it. All ranks construct it, call its members and read from it in the same order.
-class Candidate {
+class CandidateModel {
   public:
     /// All outlive the candidate and its readers; of the makers, each rank has its own.
-    Candidate(CandidateMaker& maker, Communicator& ranks, const Merge& merge);
-    ~Candidate();
+    CandidateModel(CandidateMaker& maker, Communicator& ranks, const Merge& merge);
+    ~CandidateModel();
 
     /// Folds every tensor now; they stay in memory, each on one rank. Else a tensor is folded when it is read, every time.
     void fold_all();

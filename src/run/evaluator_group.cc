@@ -104,7 +104,7 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     const CandidateMaker::Counts before = maker_.counts();
     Scored result;
     result.compute = resolved.compute;
-    Candidate candidate(maker_, ranks_, resolved.merge);
+    CandidateModel candidate(maker_, ranks_, resolved.merge);
     const CandidateMemory memory = candidate_memory(resolved.merge.tasks, *resolved.merge.method, ranks_.size());
     result.resident = ranks_.all_reduce_min(uint64_t(memory.fits(settings_.memory))) != 0;
     if (result.resident) candidate.fold_all();

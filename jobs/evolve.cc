@@ -1,0 +1,391 @@
+// amalgam evolve: searches the recipe of a merge.
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "jobs/commands.h"
+#include "jobs/evaluate.h"
+#include "jobs/json.h"
+#include "jobs/on_ranks.h"
+#include "jobs/table.h"
+#include "src/base/bytes.h"
+#include "src/base/log.h"
+#include "src/base/shell_word.h"
+#include "src/recipe/resolve.h"
+#include "src/run/evaluator_group.h"
+#include "src/run/merge_job.h"
+#include "src/run/resources.h"
+#include "src/run/search_groups.h"
+#include "src/search/journal.h"
+#include "src/search/search.h"
+#include "src/search/statistics.h"
+
+namespace amalgam {
+namespace {
+
+constexpr Positional positionals[] = {{"SEARCH", "what to search for (TOML; docs/search.md)"},
+                                      {"RUN", "folder of journal and results; one that is there is gone on with"}};
+constexpr Option options[] = {
+    {"set", "PATH=VALUE", "override the search file, as search.seed=3 or zoo.root=/data/zoo; repeatable", true},
+    {"evaluations", "N", "candidates, instead of what the file says"},
+    {"seed", "N", "of the search, instead of what the file says"},
+    {"groups", "G", "groups of ranks that score candidates, besides rank 0 [as many as there are other ranks]"},
+    {"memory", "BYTES",
+     "of each rank, for merges in memory [half of what is free, divided by the ranks of the machine]"},
+    {"compute", "NAME", "as for evaluate [float32]"},
+    {"device", "NAME", "as for evaluate [cpu]"},
+    {"threads", "N", "of a rank; never changes the result [one a core]"},
+    {"allow-unknown", "", "warn about unknown keys instead of failing"},
+    {"no-checkpoint", "", "write the winner's recipe only"},
+    {"quiet", "", "no progress"},
+};
+constexpr std::string_view description =
+    "Proposes recipes, scores each merge in memory and learns from the scores. Rank 0 proposes, groups of the other "
+    "ranks "
+    "score; one rank alone does both. Every score goes to RUN/journal.jsonl at once: the same command goes on where it "
+    "was killed, with any number of ranks, and finds the same winner. In the end the winner, every source, their "
+    "uniform "
+    "merge and the best constant answer are scored on held-out items; RUN/best holds the winner as a checkpoint, "
+    "RUN/best.toml and RUN/best.yaml as recipes.";
+constexpr std::string_view examples =
+    "amalgam evolve configs/evolve-tiny.toml run/\n"
+    "mpirun -n 5 amalgam evolve configs/evolve-tiny.toml run/ --seed 7 --evaluations 200";
+
+std::atomic<bool> asked_to_stop{false};
+
+/// Ends between two candidates, so that the same command can go on.
+void stop_when_asked() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { asked_to_stop.store(true); };
+    for (int number : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(number, &action, nullptr);
+}
+
+void write_text(const std::string& path, const std::string& text) {
+    std::ofstream file(path + ".new", std::ios::binary);
+    file << text;
+    file.close();
+    check(file.good(), "{}: cannot be written: {}{}", printable(path), errno_text(errno), space_advice(errno));
+    std::filesystem::rename(path + ".new", path);
+}
+
+/// Layers of the tower that most tensors are in.
+int64_t layer_count(const std::vector<std::string>& names) {
+    std::map<std::string, std::pair<int64_t, int64_t>> towers;  // tensors, layers
+    for (const std::string& name : names) {
+        const LayerName layer = layer_name(name);
+        if (layer.layer < 0) continue;
+        auto& [tensors, layers] = towers[layer.tower];
+        ++tensors;
+        layers = std::max(layers, layer.layer + 1);
+    }
+    int64_t most = 0, layers = 0;
+    for (const auto& [tower, counts] : towers)
+        if (counts.first > most) std::tie(most, layers) = counts;
+    return layers;
+}
+
+SearchConfig read_config(const Arguments& arguments, Files& files) {
+    std::vector<std::string> set = arguments.texts("set");
+    for (const char* key : {"evaluations", "seed"})
+        if (arguments.has(key))
+            set.push_back(fmt::format("search.{}={}", key, arguments.integer(key, 0, 0, int64_t(1) << 40)));
+    return read_search(files, arguments.positionals[0], {set, arguments.has("allow-unknown")});
+}
+
+SearchInputs open_inputs(const Arguments& arguments, Files& files) {
+    SearchInputs inputs;
+    inputs.config = read_config(arguments, files);
+    for (const std::string& warning : inputs.config.warnings) log_warning("{}", warning);
+    for (const SearchTask& task : inputs.config.tasks) {
+        const auto open = [&](const std::string& path, std::vector<Task>& to) {
+            if (path.empty()) return;
+            to.push_back(read_task(files, path));
+            if (task.weight) to.back().weight = *task.weight;
+        };
+        open(task.search, inputs.search);
+        open(task.validation, inputs.validation);
+        open(task.heldout, inputs.heldout);
+    }
+    const Merge merge = resolve(files, inputs.config.recipe);
+    for (const std::string& warning : merge.warnings) log_warning("{}", warning);
+    std::vector<std::string> names;
+    for (const TensorTask& task : merge.tasks) names.push_back(task.name);
+    inputs.layers = layer_count(names);
+    check(inputs.layers > 0, "{}: the models have no layers: there is nothing to search",
+          printable(inputs.config.path));
+    for (const SourceEntry& entry : inputs.config.recipe.models) {
+        names.clear();
+        const std::string path = locate_model(files, entry.model, inputs.config.recipe.folder());
+        for (const TensorInfo& tensor : open_checkpoint(files, path).tensors) names.push_back(tensor.name);
+        inputs.sources.push_back({entry.model, layer_count(names)});
+    }
+    return inputs;
+}
+
+/// Scores instructions in a group.
+class InstructionScorer {
+  public:
+    InstructionScorer(const Arguments& arguments, Files& files, const SearchInputs& inputs, Communicator& world,
+                      Communicator& group)
+        : inputs_(inputs),
+          pool_(thread_count(arguments, world)),
+          device_(choose_device(arguments, pool_, world, group.size() > 1 ? &group : nullptr)),
+          group_(files, pool_, group, settings(arguments, world)) {}
+
+    std::string score(const std::string& text) {
+        const Instruction instruction = decode_instruction(text);
+        // Names of models count from where the search file is.
+        const Recipe recipe = parse_recipe(instruction.recipe, inputs_.config.recipe.folder() + "/candidate.toml");
+        const std::vector<Task>* const sets[] = {&inputs_.search, &inputs_.validation, &inputs_.heldout};
+        return encode_answer(answer_of(group_.score(recipe, "candidate", *sets[size_t(instruction.set)]).evaluation));
+    }
+
+  private:
+    EvaluatorSettings settings(const Arguments& arguments, const Communicator& world) const {
+        EvaluatorSettings settings;
+        settings.device = device_.get();
+        settings.memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(world.node_size()));
+        settings.allow_unknown = arguments.has("allow-unknown");
+        settings.compute = [this, &arguments](const DecoderCheckpoint& model) {
+            return choose_compute(arguments, model, device_->has_bfloat16());
+        };
+        return settings;
+    }
+
+    const SearchInputs& inputs_;
+    ThreadPool pool_;
+    std::unique_ptr<EvaluationDevice> device_;
+    EvaluatorGroup group_;
+};
+
+/// What was typed, as far as it decides the result.
+std::string command_text(const Arguments& arguments) {
+    std::string command =
+        fmt::format("amalgam evolve {} {}", shell_word(arguments.positionals[0]), shell_word(arguments.positionals[1]));
+    for (const std::string& text : arguments.texts("set")) command += fmt::format(" --set {}", shell_word(text));
+    for (std::string_view option : {"evaluations", "seed", "compute", "device"})
+        if (arguments.has(option)) command += fmt::format(" --{} {}", option, shell_word(arguments.text(option)));
+    if (arguments.has("allow-unknown")) command += " --allow-unknown";
+    return command;
+}
+
+/// The folder of a search.
+class RunFolder {
+  public:
+    RunFolder(const Arguments& arguments, const SearchInputs& inputs) : path_(arguments.positionals[1]) {
+        while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+        std::error_code error;
+        const bool there = std::filesystem::exists(path_, error);
+        const std::string journal = path_ + "/journal.jsonl";
+        if (there && !std::filesystem::exists(journal, error) && !std::filesystem::is_empty(path_, error))
+            fail("{}: is there and is no folder of a search: choose another one", printable(path_));
+        std::filesystem::create_directories(path_, error);
+        check(!error, "{}: cannot be made: {}", printable(path_), error.message());
+        writer_ = std::make_unique<JournalWriter>(journal);
+        if (there) records_ = read_journal(journal).lines;
+        write_text(path_ + "/search.toml", inputs.config.text);
+        write_text(path_ + "/command.txt", command_text(arguments) + "\n");
+    }
+    const std::string& path() const { return path_; }
+    const std::vector<std::string>& records() const { return records_; }
+    void append(const std::string& record, bool sync) {
+        writer_->append(record);
+        if (sync) writer_->sync();
+    }
+
+  private:
+    std::string path_;
+    std::unique_ptr<JournalWriter> writer_;
+    std::vector<std::string> records_;
+};
+
+MergeOptions merge_of(const Arguments& arguments, const std::string& recipe, const std::string& out) {
+    MergeOptions merge;
+    merge.recipe = recipe;
+    merge.out = out;
+    merge.force = true;
+    merge.quiet = true;
+    merge.allow_unknown = arguments.has("allow-unknown");
+    merge.device = DeviceKind::cpu;
+    merge.memory = arguments.bytes("memory", 0);
+    merge.threads = int(arguments.integer("threads", 0, 1, 4096));
+    merge.command = fmt::format("amalgam merge {} {}", std::filesystem::path(recipe).filename().string(),
+                                std::filesystem::path(out).filename().string());
+    return merge;
+}
+
+std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+
+std::string result_text(const SearchResult& result) {
+    Table table("lrrrr");
+    table.add({"", "search", "held out", "95 %", "p"});
+    const auto add = [&](const std::string& name, const Answer& search, const std::optional<Answer>& heldout,
+                         bool best) {
+        std::vector<std::string> cells = {printable(name, 60), percent(search.score), "", "", ""};
+        if (heldout) {
+            const auto items = [](const Answer& answer) {
+                std::vector<double> all;
+                for (const TaskScores& task : answer.tasks) all.insert(all.end(), task.items.begin(), task.items.end());
+                return all;
+            };
+            const auto [low, high] = mean_interval(items(*heldout));
+            cells[2] = percent(heldout->score);
+            cells[3] = fmt::format("{:.1f}-{:.1f}", 100 * low, 100 * high);
+            if (!best && result.best.heldout)
+                cells[4] = fmt::format("{:.2g}", sign_test(items(*result.best.heldout), items(*heldout)));
+        }
+        table.add(cells);
+    };
+    add(fmt::format("best ({})", result.best.origin), result.best.search, result.best.heldout, true);
+    for (const Contender& source : result.sources) add(source.name, source.search, source.heldout, false);
+    add("uniform merge", result.uniform.search, result.uniform.heldout, false);
+    if (result.constant) add("constant answer", result.constant->search, result.constant->heldout, false);
+    return fmt::format("{} in {:.1f} s\n{}", result.reason, result.seconds, table.text());
+}
+
+/// A line for each generation, at most one a second.
+class SearchProgress {
+  public:
+    SearchProgress(bool quiet, int64_t evaluations) : quiet_(quiet), evaluations_(evaluations) {}
+    void see(const std::string& record) {
+        if (quiet_ || record.find("\"kind\":\"generation\"") == record.npos) return;
+        const Json json = Json::parse(record);
+        const double time = json["time"];
+        if (time < next_ || !json.contains("best")) return;
+        next_ = time + 1;
+        log_info("{:>6.1f} s  {} of {} evaluations, generation {}: best {:.4f}, median {:.4f}", time,
+                 json["evaluations"].get<int64_t>(), evaluations_, json["generation"].get<int64_t>(),
+                 json["best"].get<double>(), json["median"].get<double>());
+    }
+
+  private:
+    bool quiet_;
+    int64_t evaluations_;
+    double next_ = 0;
+};
+
+/// What rank 0 does; whether the winner is to be written.
+bool control(const Arguments& arguments, const SearchInputs& inputs, SearchGroups& groups, bool& lost) {
+    RunFolder folder(arguments, inputs);
+    const int64_t evaluations = inputs.config.evaluations;
+    SearchProgress progress(arguments.has("quiet"), evaluations);
+    SearchWorld world;
+    world.groups = &groups;
+    world.append = [&](const std::string& record, bool sync) {
+        folder.append(record, sync);
+        progress.see(record);
+        if (record.find("\"kind\":\"group_lost\"") == record.npos) return;
+        lost = true;
+        log_warning("a group of ranks is lost, the others go on: {}", record);
+    };
+    world.write_checkpoint = [&](const Recipe& recipe, const std::string& name) {
+        const std::string out = folder.path() + "/" + name;
+        write_text(out + ".toml", recipe_to_toml(recipe));
+        const auto alone = self_communicator();
+        run_merge(*alone, merge_of(arguments, out + ".toml", out));
+        return std::filesystem::absolute(out).string();
+    };
+    world.interrupted = [] { return asked_to_stop.load(); };
+    world.controller.lease = inputs.config.lease;
+    world.controller.quorum = inputs.config.quorum;
+    if (!folder.records().empty()) {
+        folder.append(Json{{"kind", "resumed"}, {"groups", groups.count()}}.dump(), true);
+        log_info("{}: goes on with {} of its journal", printable(folder.path()),
+                 plural(int64_t(folder.records().size()), "record"));
+    }
+    const SearchResult result = run_search(inputs, world, folder.records());
+    if (!result.complete) {
+        log_info("stopped ({}): the same command goes on", result.reason);
+        return false;
+    }
+    write_text(folder.path() + "/best.toml", recipe_to_toml(result.best.recipe));
+    try {
+        write_text(folder.path() + "/best.yaml", recipe_to_yaml(result.best.recipe));
+    } catch (const Error& error) {
+        log_warning("{}/best.yaml is not written: {}", printable(folder.path()), error.what());
+    }
+    write_text(folder.path() + "/result.json", result_json(inputs, result));
+    print_out(result_text(result));
+    return !arguments.has("no-checkpoint");
+}
+
+int group_count(const Arguments& arguments, const Communicator& world) {
+    const int others = world.size() - 1;
+    const int count = int(arguments.integer("groups", std::max(1, others), 1, std::max(1, others)));
+    if (others > 0 && others % count != 0)
+        log_warning("--groups {}: {} of the {} ranks behind rank 0 have nothing to do", count, others % count, others);
+    return count;
+}
+
+int run_alone(const Arguments& arguments, const SearchInputs& inputs, Files& files, Communicator& world) {
+    InstructionScorer scorer(arguments, files, inputs, world, world);
+    const auto groups = groups_in_process([&](const std::string& text) { return scorer.score(text); });
+    bool lost = false;
+    if (!control(arguments, inputs, *groups, lost)) return 0;
+    const std::string folder = arguments.positionals[1];
+    run_merge(world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+    return 0;
+}
+
+int run_on_groups(const Arguments& arguments, const SearchInputs& inputs, Files& files, Communicator& world) {
+    const int count = group_count(arguments, world);
+    const std::string folder = arguments.positionals[1];
+    if (world.rank() > 0) {
+        const auto group = own_group(world, count);
+        bool join = false;
+        if (group) {
+            InstructionScorer scorer(arguments, files, inputs, world, *group);
+            join = serve_search(world, *group, [&](const std::string& text) { return scorer.score(text); });
+        } else {
+            join = wait_for_retirement(world);
+        }
+        if (join) run_merge(world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+        return 0;
+    }
+    const auto groups = groups_of_ranks(world, count);
+    bool lost = false;
+    const bool write = control(arguments, inputs, *groups, lost);
+    // Collectives would wait for a lost group for ever.
+    retire_groups(world, count, write && !lost);
+    const auto alone = self_communicator();
+    if (write) run_merge(lost ? *alone : world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+    if (lost) {
+        log_info("done; ranks that were lost do not end: the launcher may have to be stopped");
+        std::fflush(nullptr);
+        std::_Exit(0);
+    }
+    return 0;
+}
+
+int run(const Arguments& arguments) {
+    if (arguments.has("quiet")) set_log_level(LogLevel::warning);
+    return run_on_ranks([&](Session& session) {
+        Communicator& world = session.world();
+        const auto files = disk_files();
+        SearchInputs inputs;
+        std::string error;
+        try {
+            inputs = open_inputs(arguments, *files);
+        } catch (const UsageError&) {
+            throw;
+        } catch (const std::exception& caught) {
+            error = caught.what();
+        }
+        world.agree(error);
+        stop_when_asked();
+        return world.size() > 1 ? run_on_groups(arguments, inputs, *files, world)
+                                : run_alone(arguments, inputs, *files, world);
+    });
+}
+
+}  // namespace
+
+const Command evolve_command = {
+    "evolve", "Search the recipe of a merge", description, positionals, options, examples, true, run};
+
+}  // namespace amalgam

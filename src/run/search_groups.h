@@ -1,0 +1,33 @@
+// The groups of ranks that score a search's candidates: in this process, or behind MPI.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "src/comm/communicator.h"
+#include "src/search/controller.h"
+
+namespace amalgam {
+
+/// Scores what an instruction says; throws Error for a candidate that has no score.
+using ScoreInstruction = std::function<std::string(const std::string& instruction)>;
+
+/// One group: this process, which works when it is handed a job.
+std::unique_ptr<SearchGroups> groups_in_process(ScoreInstruction score);
+
+/// `count` groups of equal size of the ranks behind rank 0, which calls this and the members. Ranks that are left over idle.
+/// The controller sends to the first rank of each group alone, and never waits for one.
+std::unique_ptr<SearchGroups> groups_of_ranks(Communicator& world, int count);
+/// Tells all ranks behind rank 0 to end, and whether they `join` in what comes then.
+void retire_groups(Communicator& world, int count, bool join);
+
+/// On the ranks behind rank 0: the group this one belongs to, nullptr if it is left over.
+std::unique_ptr<Communicator> own_group(Communicator& world, int count);
+/// Works for rank 0 until it retires the group, and says whether to join; collective over the group. An Error of `score` that
+/// all its ranks agree on is a failed candidate.
+bool serve_search(Communicator& world, Communicator& group, const ScoreInstruction& score);
+
+/// The end for a rank that is left over.
+bool wait_for_retirement(Communicator& world);
+
+}  // namespace amalgam

@@ -1,0 +1,91 @@
+#include "src/search/messages.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "src/base/error.h"
+
+namespace amalgam {
+
+namespace {
+
+using Json = nlohmann::json;
+constexpr std::string_view set_names[] = {"search", "validation", "heldout"};
+
+Json parse(const std::string& text, const char* what) {
+    try {
+        return Json::parse(text);
+    } catch (const Json::exception& error) {
+        fail("{} cannot be read: {}", what, error.what());
+    }
+}
+
+}  // namespace
+
+std::string_view item_set_name(ItemSet set) { return set_names[size_t(set)]; }
+
+Answer answer_of(const Evaluation& evaluation) {
+    Answer answer;
+    answer.score = evaluation.score;
+    double weights = 0;
+    for (const TaskResult& task : evaluation.tasks) {
+        TaskScores scores;
+        scores.score = task.score;
+        scores.likelihood = needs_generation(task.metric) ? 0 : -task.mean_nll;
+        for (const ItemResult& item : task.items) scores.items.push_back(item.score);
+        if (!needs_generation(task.metric)) {
+            answer.likelihood += task.weight * scores.likelihood;
+            weights += task.weight;
+        }
+        answer.tasks.push_back(std::move(scores));
+    }
+    if (weights > 0) answer.likelihood /= weights;
+    return answer;
+}
+
+std::string encode_answer(const Answer& answer) {
+    Json json = {{"score", answer.score}, {"likelihood", answer.likelihood}, {"tasks", Json::array()}};
+    for (const TaskScores& task : answer.tasks)
+        json["tasks"].push_back({{"score", task.score}, {"likelihood", task.likelihood}, {"items", task.items}});
+    return json.dump();
+}
+
+Answer decode_answer(const std::string& text) {
+    const Json json = parse(text, "the answer of a group");
+    try {
+        Answer answer;
+        answer.score = json.at("score");
+        answer.likelihood = json.at("likelihood");
+        for (const Json& task : json.at("tasks"))
+            answer.tasks.push_back({task.at("score"), task.at("likelihood"), task.at("items")});
+        return answer;
+    } catch (const Json::exception& error) {
+        fail("the answer of a group cannot be read: {}", error.what());
+    }
+}
+
+std::string encode_instruction(const Instruction& instruction) {
+    return Json{{"recipe", instruction.recipe}, {"set", int(instruction.set)}}.dump();
+}
+
+Instruction decode_instruction(const std::string& text) {
+    const Json json = parse(text, "an instruction");
+    try {
+        const int set = json.at("set");
+        check(set >= 0 && set < int(std::size(set_names)), "an instruction names item set {}", set);
+        return {json.at("recipe"), ItemSet(set)};
+    } catch (const Json::exception& error) {
+        fail("an instruction cannot be read: {}", error.what());
+    }
+}
+
+std::string item_digits(const std::vector<double>& items) {
+    const bool graded = std::any_of(items.begin(), items.end(), [](double score) { return score != 0 && score != 1; });
+    std::string digits;
+    for (double score : items)
+        digits += char('0' + (graded ? int(std::floor(9.999 * std::clamp(score, 0., 1.))) : int(score)));
+    return digits;
+}
+
+}  // namespace amalgam

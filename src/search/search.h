@@ -1,0 +1,82 @@
+// A search from its configuration to its winner. What is evaluated, and what is told to the optimiser, depends on the
+// configuration and the answers alone: not on groups, not on how often it was interrupted.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/evaluate/task.h"
+#include "src/search/controller.h"
+#include "src/search/messages.h"
+#include "src/search/optimiser.h"
+#include "src/search/recipe_space.h"
+#include "src/search/search_config.h"
+
+namespace amalgam {
+
+/// What a search works on, opened.
+struct SearchInputs {
+    SearchConfig config;
+    std::vector<Task> search, validation, heldout;  ///< by task; validation and heldout may be empty
+    int64_t layers = 0;                             ///< of the merges
+    std::vector<PathModel> sources;                 ///< the models of the recipe
+};
+
+/// How a search reaches the world.
+struct SearchWorld {
+    SearchGroups* groups = nullptr;
+    /// Appends to the journal; with `sync`, everything so far is on the disk when it returns.
+    std::function<void(const std::string& record, bool sync)> append;
+    /// Writes a checkpoint and returns its place; of searches in two steps.
+    std::function<std::string(const Recipe& recipe, const std::string& name)> write_checkpoint;
+    /// Asked between candidates: whether to stop, to go on another time.
+    std::function<bool()> interrupted;
+    ControllerSettings controller;
+};
+
+/// A model or merge and what it scores; on held-out items only if there are any.
+struct Contender {
+    std::string name, origin;  ///< origin: drawn, injected, mean, source, uniform
+    Recipe recipe;
+    std::vector<double> genome;
+    double objective = 0;
+    Answer search;
+    std::optional<Answer> heldout;
+};
+
+/// The best answer that does not look at the question, by task.
+struct ConstantAnswer {
+    std::string answer;  ///< as token ids, or the number of a choice
+    Answer search;
+    std::optional<Answer> heldout;
+};
+
+struct SearchResult {
+    bool complete = false;  ///< false: interrupted
+    std::string reason;
+    int64_t evaluations = 0;
+    double seconds = 0;
+    std::string space;
+    std::vector<std::string> gene_names;
+    Contender best;
+    std::string chosen_on = "search";
+    std::vector<Contender> sources;
+    Contender uniform;
+    std::optional<ConstantAnswer> constant;
+    int groups = 0;
+};
+
+/// `records`: of the journal so far, whose answers are not asked for again. Throws Error.
+SearchResult run_search(const SearchInputs& inputs, SearchWorld& world, const std::vector<std::string>& records);
+
+/// The text of result.json.
+std::string result_json(const SearchInputs& inputs, const SearchResult& result);
+
+/// Of exact match and choices; nothing for other tasks.
+std::optional<ConstantAnswer> best_constant(const std::vector<Task>& search, const std::vector<Task>& heldout);
+
+}  // namespace amalgam

@@ -1,0 +1,79 @@
+// What a search looks for: the text of a search file, checked; models and tasks are not opened yet.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/base/files.h"
+#include "src/recipe/recipe.h"
+
+namespace amalgam {
+
+/// One kind of number that is searched for: a field of the method, of every model if the field is one of models.
+struct GeneField {
+    std::string name;
+    double low = 0, high = 1, start = 0.5;
+    double sigma = 0;      ///< first standard deviation
+    int layer_groups = 1;  ///< numbers over the depth
+    bool smooth = false;   ///< interpolated over the layers between these numbers; else constant in each group
+    std::vector<std::string>
+        filters;  ///< a number of its own for tensors whose name contains one; and one for the rest
+    int line = 0;
+};
+
+enum class SearchSpace {
+    parameters,  ///< numbers of a method (PS)
+    data_flow,   ///< a path through the layers of the models (DFS)
+    both,        ///< PS, and then DFS with the PS winner among the models
+};
+
+/// The path of a data-flow search.
+struct DataFlow {
+    int repeats = 1;      ///< the layers of all models in order, so many times
+    bool scales = false;  ///< each slot has an input scale
+    double scale_low = 0.5, scale_high = 1.5;
+    double cost = 0;          ///< taken from the objective for each layer beyond those of the first model
+    int most_layers = 0;      ///< of a path; 0: no limit
+    int64_t evaluations = 0;  ///< of space = "both": those of the data-flow search
+};
+
+struct SearchTask {
+    std::string search, heldout, validation;  ///< files; "" if there is none
+    std::optional<double> weight;
+};
+
+struct SearchConfig {
+    std::string path, text;
+    std::string root;  ///< of relative names of models and tasks; "": the working directory
+    Recipe recipe;     ///< with every searched field at its start
+    SearchSpace space = SearchSpace::parameters;
+    std::vector<GeneField> genes;
+    bool choose_models = false;  ///< whether a model takes part is a gene of its own
+    DataFlow data_flow;
+    std::vector<SearchTask> tasks;
+
+    std::string optimiser = "cma";
+    std::vector<std::pair<std::string, std::string>> options;  ///< of the optimiser: name and text of the value
+    int64_t evaluations = 600;
+    double seconds = 0;  ///< 0: no limit
+    uint64_t seed = 0;
+    double tie_breaker = 0.1;       ///< share of the mean answer log-likelihood in the objective
+    bool mean_genome = true;        ///< the mean of the distribution is a contender for the winner
+    int finalists = 5;              ///< best candidates that are compared in the end
+    int racing_block = 0;           ///< items of a block; 0: every candidate answers all items
+    double lease = 600;             ///< seconds without an answer after which a group is lost; or 20 times the median
+    double quorum = 1;              ///< share of a generation to wait for; 1: all (barrier)
+    std::vector<Recipe> hand_made;  ///< injected into the first generation
+    std::vector<std::string> warnings;
+};
+
+/// Throws Error "file:line: key: reason".
+SearchConfig read_search(Files& files, const std::string& path, const RecipeOptions& options = {});
+SearchConfig parse_search(const std::string& text, const std::string& path, const RecipeOptions& options = {});
+
+/// A relative name below the search's root.
+std::string below_root(const SearchConfig& config, const std::string& name);
+
+}  // namespace amalgam

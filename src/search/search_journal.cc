@@ -1,0 +1,155 @@
+#include "src/search/search_journal.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "src/base/error.h"
+
+namespace amalgam {
+
+namespace {
+
+using Json = nlohmann::json;
+
+Json tasks_json(const Answer& answer) {
+    Json tasks = Json::array();
+    for (const TaskScores& task : answer.tasks)
+        tasks.push_back({{"score", task.score}, {"likelihood", task.likelihood}});
+    return tasks;
+}
+
+Json asked_json(const Asked& asked, double objective) {
+    Json json = {{"kind", "evaluation"},
+                 {"id", asked.id},
+                 {"phase", asked.phase},
+                 {"generation", asked.generation},
+                 {"candidate", asked.candidate},
+                 {"origin", asked.origin},
+                 {"set", item_set_name(asked.set)},
+                 {"genome", asked.genome},
+                 {"recipe_hash", asked.hash}};
+    if (objective == objective) json["objective"] = objective;
+    return json;
+}
+
+std::string place_of(const std::string& phase, int64_t generation, int64_t candidate) {
+    return fmt::format("{} {} {}", phase, generation, candidate);
+}
+
+ItemSet set_of(const std::string& name) {
+    for (ItemSet set : {ItemSet::search, ItemSet::validation, ItemSet::heldout})
+        if (name == item_set_name(set)) return set;
+    fail("unknown item set {}", printable(name, 100));
+}
+
+}  // namespace
+
+SearchJournal::SearchJournal(const std::vector<std::string>& records, const std::string& key, Append append)
+    : append_(std::move(append)) {
+    double last = 0;
+    for (size_t line = 0; line < records.size(); ++line) {
+        try {
+            const Json json = Json::parse(records[line]);
+            const std::string kind = json.at("kind");
+            if (kind == "start") {
+                check(json.at("key") == key,
+                      "the search in this folder is another one: its file, models or tasks differ; choose another "
+                      "folder, or remove this one");
+                begun_ = true;
+            } else if (kind == "resumed") {
+                seconds_before_ += last;
+                last = 0;
+            } else if (kind == "evaluation") {
+                next_id_ = std::max(next_id_, json.at("id").get<int64_t>() + 1);
+                if (json.contains("ended")) last = std::max(last, json["ended"].get<double>());
+                if (json.contains("duplicate_of")) {
+                    written_.insert(place_of(json.at("phase"), json.at("generation"), json.at("candidate")));
+                    continue;
+                }
+                Known known;
+                known.id = json.at("id");
+                known.valid = json.at("ok");
+                if (known.valid)
+                    known.answer = decode_answer(json.at("answer").dump());
+                else
+                    known.error = json.at("error");
+                known.seconds = json.at("ended").get<double>() - json.at("started").get<double>();
+                known_[{json.at("recipe_hash"), int(set_of(json.at("set")))}] = std::move(known);
+            } else if (kind == "generation") {
+                written_.insert(place_of(json.at("phase"), json.at("generation"), -1));
+            }
+        } catch (const Json::exception& error) {
+            fail("record {} of the journal cannot be read: {}", line + 1, error.what());
+        }
+    }
+    check(records.empty() || begun_, "the journal does not begin with a start: it is not that of a search");
+    seconds_before_ += last;
+}
+
+const Known* SearchJournal::find(const std::string& hash, ItemSet set) const {
+    const auto found = known_.find({hash, int(set)});
+    return found == known_.end() ? nullptr : &found->second;
+}
+
+void SearchJournal::evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job) {
+    Json json = asked_json(asked, objective);
+    json["ok"] = known.valid;
+    if (known.valid) {
+        json["score"] = known.answer.score;
+        json["likelihood"] = known.answer.likelihood;
+        json["tasks"] = tasks_json(known.answer);
+        for (size_t task = 0; task < known.answer.tasks.size(); ++task)
+            json["tasks"][task]["items"] = item_digits(known.answer.tasks[task].items);
+        json["answer"] = Json::parse(encode_answer(known.answer));
+    } else {
+        json["error"] = known.error;
+    }
+    json["group"] = job.group;
+    json["started"] = job.started;
+    json["ended"] = job.ended;
+    json["attempt"] = job.attempt;
+    append_(json.dump(-1, ' ', false, Json::error_handler_t::replace), false);
+    known_[{asked.hash, int(asked.set)}] = known;
+}
+
+void SearchJournal::duplicate(const Asked& asked, const Known& known, double objective) {
+    if (!written_.insert(place_of(asked.phase, asked.generation, asked.candidate)).second) return;
+    Json json = asked_json(asked, objective);
+    json["duplicate_of"] = known.id;
+    json["ok"] = known.valid;
+    if (known.valid) json["score"] = known.answer.score;
+    append_(json.dump(-1, ' ', false, Json::error_handler_t::replace), false);
+}
+
+void SearchJournal::generation(const std::string& phase, int64_t generation, const std::vector<double>& objectives,
+                               const Optimiser& optimiser, int64_t evaluations, double seconds) {
+    if (!written_.insert(place_of(phase, generation, -1)).second) return;
+    std::vector<double> sorted;
+    for (double value : objectives)
+        if (value == value) sorted.push_back(value);
+    std::sort(sorted.begin(), sorted.end());
+    Json facts = Json::object();
+    for (const auto& [name, value] : optimiser.facts()) facts[name] = value;
+    Json json = {{"kind", "generation"},
+                 {"phase", phase},
+                 {"generation", generation},
+                 {"mean_genome", optimiser.mean()},
+                 {"facts", std::move(facts)},
+                 {"evaluations", evaluations},
+                 {"time", seconds}};
+    if (!sorted.empty()) {
+        json["best"] = sorted.back();
+        json["median"] = sorted[sorted.size() / 2];
+    }
+    append_(json.dump(), true);
+}
+
+void SearchJournal::group_lost(int group, const std::string& reason, double seconds) {
+    append_(Json{{"kind", "group_lost"}, {"group", group}, {"reason", reason}, {"time", seconds}}.dump(), true);
+}
+
+void SearchJournal::end(const std::string& reason, int64_t evaluations, double seconds) {
+    append_(Json{{"kind", "end"}, {"reason", reason}, {"evaluations", evaluations}, {"seconds", seconds}}.dump(), true);
+}
+
+}  // namespace amalgam

@@ -1,0 +1,63 @@
+// The journal's records: what was asked and answered, so that nothing is asked twice.
+#pragma once
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "src/search/controller.h"
+#include "src/search/messages.h"
+#include "src/search/optimiser.h"
+
+namespace amalgam {
+
+/// What is known of a recipe on an item set.
+struct Known {
+    int64_t id = 0;
+    bool valid = true;
+    Answer answer;
+    std::string error;
+    double seconds = 0;
+};
+
+/// What a record of an evaluation says besides what came of it.
+struct Asked {
+    int64_t id = 0;
+    std::string phase, origin;
+    int64_t generation = 0, candidate = 0;
+    ItemSet set = ItemSet::search;
+    std::vector<double> genome;
+    std::string hash;  ///< of the recipe's text
+};
+
+class SearchJournal {
+  public:
+    using Append = std::function<void(const std::string& record, bool sync)>;
+    /// Takes what earlier records say. Throws Error for records of another search (`key`), or that cannot be read.
+    SearchJournal(const std::vector<std::string>& records, const std::string& key, Append append);
+
+    bool begun() const { return begun_; }
+    /// Seconds of earlier runs.
+    double seconds_before() const { return seconds_before_; }
+    const Known* find(const std::string& hash, ItemSet set) const;
+    int64_t next_id() { return next_id_++; }
+
+    void start(const std::string& record) { append_(record, true); }
+    void evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job);
+    void duplicate(const Asked& asked, const Known& known, double objective);
+    void generation(const std::string& phase, int64_t generation, const std::vector<double>& objectives,
+                    const Optimiser& optimiser, int64_t evaluations, double seconds);
+    void group_lost(int group, const std::string& reason, double seconds);
+    void end(const std::string& reason, int64_t evaluations, double seconds);
+
+  private:
+    Append append_;
+    std::map<std::pair<std::string, int>, Known> known_;
+    std::set<std::string> written_;  ///< what need not be written again: duplicates and generations
+    int64_t next_id_ = 1;
+    bool begun_ = false;
+    double seconds_before_ = 0;
+};
+
+}  // namespace amalgam

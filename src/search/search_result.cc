@@ -1,0 +1,153 @@
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "src/search/search.h"
+#include "src/search/statistics.h"
+
+namespace amalgam {
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<double> all_items(const Answer& answer) {
+    std::vector<double> items;
+    for (const TaskScores& task : answer.tasks) items.insert(items.end(), task.items.begin(), task.items.end());
+    return items;
+}
+
+/// Scores, the interval of the mean over held-out items, and how sure it is that the winner is another.
+Json scores_json(const Answer& search, const std::optional<Answer>& heldout, const Contender* best) {
+    Json json = {{"search", search.score}, {"likelihood", search.likelihood}};
+    if (!heldout) return json;
+    const std::vector<double> items = all_items(*heldout);
+    json["heldout"] = heldout->score;
+    const auto [low, high] = mean_interval(items);
+    json["interval"] = {low, high};
+    if (best && best->heldout) json["p"] = sign_test(all_items(*best->heldout), items);
+    return json;
+}
+
+std::string digits(const Answer& answer) {
+    std::string all;
+    for (const TaskScores& task : answer.tasks) all += item_digits(task.items);
+    return all;
+}
+
+Json tasks_json(const SearchInputs& inputs, const Contender& best) {
+    Json tasks = Json::array();
+    for (size_t number = 0; number < inputs.search.size(); ++number) {
+        const Task& task = inputs.search[number];
+        Json json = {{"name", task.name},
+                     {"metric", metric_name(task.metric)},
+                     {"weight", task.weight},
+                     {"search", best.search.tasks[number].score}};
+        if (best.heldout) {
+            json["heldout"] = best.heldout->tasks[number].score;
+            const auto [low, high] = mean_interval(best.heldout->tasks[number].items);
+            json["interval"] = {low, high};
+        }
+        tasks.push_back(std::move(json));
+    }
+    return tasks;
+}
+
+/// The answer that is right most often, the first of several.
+template <class Key, class KeyOf>
+Key most_frequent(const Task& task, const KeyOf& key_of) {
+    std::map<Key, int64_t> counts;
+    for (const TaskItem& item : task.items) ++counts[key_of(item)];
+    return std::max_element(counts.begin(), counts.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
+}
+
+template <class IsRight>
+TaskScores constant_scores(const Task& task, const IsRight& is_right) {
+    TaskScores scores;
+    for (const TaskItem& item : task.items) {
+        scores.items.push_back(is_right(item) ? 1 : 0);
+        scores.score += scores.items.back() / double(task.items.size());
+    }
+    return scores;
+}
+
+}  // namespace
+
+std::optional<ConstantAnswer> best_constant(const std::vector<Task>& search, const std::vector<Task>& heldout) {
+    ConstantAnswer constant;
+    if (!heldout.empty()) constant.heldout = Answer();
+    double weights = 0;
+    for (const Task& task : search) weights += task.weight;
+    for (size_t number = 0; number < search.size(); ++number) {
+        const Task& task = search[number];
+        std::function<bool(const TaskItem&)> is_right;
+        if (!constant.answer.empty()) constant.answer += "; ";
+        if (task.metric == Metric::exact_match) {
+            const auto answer =
+                most_frequent<std::vector<int32_t>>(task, [](const TaskItem& item) { return item.answer; });
+            constant.answer += fmt::format("{}", fmt::join(answer, " "));
+            is_right = [answer](const TaskItem& item) { return item.answer == answer; };
+        } else if (task.metric == Metric::choice || task.metric == Metric::choice_normalised) {
+            const auto right = most_frequent<int64_t>(task, [](const TaskItem& item) { return item.right; });
+            constant.answer += fmt::format("choice {}", right);
+            is_right = [right](const TaskItem& item) { return item.right == right; };
+        } else {
+            return std::nullopt;
+        }
+        const auto add = [&](const Task& of, Answer& answer) {
+            answer.tasks.push_back(constant_scores(of, is_right));
+            answer.score += task.weight / weights * answer.tasks.back().score;
+        };
+        add(task, constant.search);
+        if (!heldout.empty()) add(heldout[number], *constant.heldout);
+    }
+    return constant;
+}
+
+std::string result_json(const SearchInputs& inputs, const SearchResult& result) {
+    const Contender& best = result.best;
+    Json genome = Json::object();
+    for (size_t gene = 0; gene < best.genome.size(); ++gene) genome[result.gene_names[gene]] = best.genome[gene];
+    Json winner = scores_json(best.search, best.heldout, nullptr);
+    winner.update({{"name", "best"},
+                   {"objective", best.objective},
+                   {"origin", best.origin},
+                   {"chosen_on", result.chosen_on},
+                   {"genome", std::move(genome)},
+                   {"recipe", "best.toml"},
+                   {"yaml", "best.yaml"},
+                   {"checkpoint", "best"}});
+    Json sources = Json::object(), items = Json::object();
+    for (const Contender& source : result.sources) {
+        sources[source.name] = scores_json(source.search, source.heldout, &best);
+        if (source.heldout) items["sources"][source.name] = digits(*source.heldout);
+    }
+    if (best.heldout) items["best"] = digits(*best.heldout);
+    if (result.uniform.heldout) items["uniform"] = digits(*result.uniform.heldout);
+    Json json = {{"evaluations", result.evaluations},
+                 {"seconds", result.seconds},
+                 {"reason", result.reason},
+                 {"space", result.space},
+                 {"optimiser", inputs.config.optimiser},
+                 {"seed", inputs.config.seed},
+                 {"tie_breaker", inputs.config.tie_breaker},
+                 {"groups", result.groups},
+                 {"best", std::move(winner)},
+                 {"sources", std::move(sources)},
+                 {"uniform", scores_json(result.uniform.search, result.uniform.heldout, &best)},
+                 {"tasks", tasks_json(inputs, best)},
+                 {"items", {{"heldout", std::move(items)}}}};
+    if (result.constant) {
+        json["constant"] = scores_json(result.constant->search, result.constant->heldout, &best);
+        json["constant"]["answer"] = result.constant->answer;
+        json["constant"].erase("likelihood");
+    }
+    return json.dump(1) + "\n";
+}
+
+}  // namespace amalgam
