@@ -9,14 +9,16 @@ namespace amalgam {
 extern const Command merge_command;
 extern const Command evaluate_command;
 extern const Command evolve_command;
+extern const Command report_command;
+extern const Command watch_command;
 extern const Command inspect_command;
 extern const Command plan_command;
 extern const Command methods_command;
 extern const Command convert_recipe_command;
 extern const Command synthesize_command;
 
-inline constexpr std::array all_commands = {&merge_command,          &evaluate_command,  &evolve_command,
-                                            &inspect_command,        &plan_command,      &methods_command,
-                                            &convert_recipe_command, &synthesize_command};
+inline constexpr std::array all_commands = {
+    &merge_command,   &evaluate_command, &evolve_command,  &report_command,         &watch_command,
+    &inspect_command, &plan_command,     &methods_command, &convert_recipe_command, &synthesize_command};
 
 }  // namespace amalgam
