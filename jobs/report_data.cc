@@ -123,7 +123,7 @@ Json rounded(double value, int digits) {
 
 std::string score_text(double score, bool percent) {
     if (!std::isfinite(score)) return "-";
-    return percent ? fmt::format("{:.1f} %", 100 * score) : fmt::format("{:.4g}", score);
+    return percent ? fmt::format("{:.1f} %", std::round(1000 * score) / 10) : fmt::format("{:.4g}", score);
 }
 
 std::string times_text(size_t count) { return count == 1 ? "once" : fmt::format("{} times", count); }
@@ -158,12 +158,11 @@ Json contenders_json(const Run& run, const std::optional<RunResult>& result) {
         RunScores scores{"best", "", "", "", unknown, unknown, unknown, unknown, unknown, "", {}};
         if (const RunEvaluation* best = best_so_far(run)) {
             scores.search = best->score;
-            list.push_back(contender_json(scores, "best", "best so far, on search items"));
+            list.push_back(contender_json(scores, "best", "best so far"));
         }
         return list;
     }
-    const bool heldout = std::isfinite(result->best.heldout);
-    list.push_back(contender_json(result->best, "best", heldout ? "winner, held-out items" : "winner, search items"));
+    list.push_back(contender_json(result->best, "best", "winner"));
     for (const RunScores* source : sources_of(run, *result))
         list.push_back(contender_json(*source, "source", source->name));
     if (result->uniform) list.push_back(contender_json(*result->uniform, "uniform", "uniform merge"));

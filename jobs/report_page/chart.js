@@ -29,14 +29,15 @@ function significant(value, digits) {
   return String(Number(value.toPrecision(digits)));
 }
 function grouped(value) { return known(value) ? value.toLocaleString("en-US", { maximumFractionDigits: 2 }) : "–"; }
+const percents = value => (Math.round(1000 * value) / 10).toFixed(1);
 function score(value) {
   if (!known(value)) return "–";
-  return data.percent ? (100 * value).toFixed(1) + " %" : significant(value, 4);
+  return data.percent ? percents(value) + " %" : significant(value, 4);
 }
 const scoreTick = value => data.percent ? significant(100 * value, 3) + " %" : significant(value, 3);
 function interval(low, high) {
   if (!known(low) || !known(high)) return "";
-  return data.percent ? (100 * low).toFixed(1) + " to " + (100 * high).toFixed(1) + " %"
+  return data.percent ? percents(low) + " to " + percents(high) + " %"
     : significant(low, 4) + " to " + significant(high, 4);
 }
 function probability(p) {

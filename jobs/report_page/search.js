@@ -13,7 +13,7 @@ function headline() {
     known(one.p) ? "p " + probability(one.p).replace(/^(?=\d)/, "= ") + " against the winner" : ""];
   const of = kind => data.contenders.filter(one => one.kind === kind);
   const best = of("best")[0];
-  if (best) tiles.append(tile(best.title, score(value(best)), more(best), true));
+  if (best) tiles.append(tile(best.title, score(value(best)), [`on ${data.bars_on} items`, ...more(best)], true));
   const sources = of("source").sort((a, b) => value(b) - value(a));
   if (sources.length) tiles.append(tile("best source: " + shortened(sources[0].name, 40), score(value(sources[0])), more(sources[0])));
   for (const kind of ["uniform", "constant", "random"])
