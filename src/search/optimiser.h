@@ -8,8 +8,8 @@
 
 namespace amalgam {
 
-/// One gene of a genome. Continuous genes are bounded by the box transform (search.md 6.3); binary and integer genes are
-/// rounded when a candidate is built, with the margin of CMA-ES with margin.
+/// One gene of a genome. Continuous genes are bounded by the box transform (box.h); binary and integer genes are
+/// rounded when a candidate is built, with the margin of CMA-ES with margin (margin.h).
 struct Gene {
     enum class Kind { continuous, integer, binary };
     std::string name;
@@ -20,15 +20,15 @@ struct Gene {
     std::string group;         ///< greedy-soup switches genes of one group together, such as all of a model; "": alone
 };
 
-/// A point to evaluate: `genome` is what a recipe is built from (within bounds, whole numbers where genes are), `raw` what the
-/// optimiser drew.
+/// A point to evaluate: `genome` is what a recipe is built from (within bounds, whole numbers where genes are), `raw`
+/// what the optimiser drew.
 struct Candidate {
     std::vector<double> genome, raw;
     bool injected = false;  ///< given from outside, not drawn
 };
 
-/// What became of a candidate; objectives are maximised, compared in order of the list where an optimiser knows only one
-/// (the second breaks ties of the first). Invalid ones, and those with an objective that is not a number, rank last.
+/// What became of a candidate; objectives are maximised, compared in order of the list where an optimiser knows only
+/// one (the second breaks ties of the first). Invalid ones, and those with an objective that is not finite, rank last.
 struct Outcome {
     bool valid = true;
     bool missing = false;  ///< not waited for: has no weight in the update
@@ -70,8 +70,8 @@ class Optimiser {
     /// Numbers worth showing: sigma, condition, restarts.
     virtual std::vector<std::pair<std::string, double>> facts() const = 0;
     /// Complete state, one line of text a value; load() on an optimiser made with the same genes and settings goes on
-    /// to the same bits, also from between ask() and tell(). load() throws Error on a text that is not such a state, and
-    /// leaves the optimiser as it was.
+    /// to the same bits, also from between ask() and tell(). load() throws Error on a text that is not such a state,
+    /// and leaves the optimiser as it was.
     virtual std::string save() const = 0;
     virtual void load(const std::string& state) = 0;
 };
