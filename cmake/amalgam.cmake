@@ -18,6 +18,11 @@ if(AMALGAM_SANITIZE)
   target_compile_options(amalgam_flags INTERFACE
     $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g;-O1>)
   target_link_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${_sanitizers}>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # What sanitizers put between the statements makes gcc guess wrongly here.
+    target_compile_options(amalgam_flags INTERFACE
+      $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>>)
+  endif()
 endif()
 
 find_program(AMALGAM_CCACHE ccache)

@@ -224,11 +224,9 @@ std::string cut(std::string_view text, size_t columns) {
     for (char letter : text) {
         if (letter == '\n')
             used = 0;
-        else if ((letter & 0xc0) != 0x80 && ++used > columns)
-            continue;
-        else if (used > columns)
-            continue;
-        result += letter;
+        else if ((letter & 0xc0) != 0x80)
+            ++used;
+        if (used <= columns) result += letter;
     }
     return result;
 }
