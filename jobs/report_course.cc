@@ -124,7 +124,11 @@ std::vector<Generation> generations_of(const Run& run) {
 }
 
 Json medians_json(const Run& run) {
-    const std::vector<Generation> generations = generations_of(run);
+    std::vector<Generation> generations = generations_of(run);
+    // The median of a few would stand for a generation that has only begun.
+    if (generations.size() > 1 &&
+        2 * generations.back().scores.size() < generations[generations.size() - 2].scores.size())
+        generations.pop_back();
     Json medians = Json::array();
     for (size_t i : thinned(generations.size(), 1000))
         medians.push_back({{"x", generations[i].x},

@@ -179,7 +179,12 @@ function genome() {
     if (!phase.facts.length) continue;
     node.append(element("h3", {}, "What the optimiser says of itself"));
     const grid = element("div", { class: "small" });
-    for (const fact of phase.facts) {
+    const changes = fact => fact.values.some(value => value !== fact.values[0]);
+    const constant = phase.facts.filter(fact => !changes(fact) && fact.values.length);
+    if (constant.length)
+      node.append(element("p", { class: "note" }, "All the time: " +
+        constant.map(fact => fact.name + " " + significant(fact.values[0], 4)).join(", ") + "."));
+    for (const fact of phase.facts.filter(changes)) {
       const range = extent(fact.values), log = range[0] > 0 && range[1] > 30 * range[0];
       const box = element("div", {}, element("h3", {}, fact.name));
       const plot = new Plot(box, { width: 300, height: 150, left: 52, right: 10, top: 8, bottom: 40, wholeX: true,
