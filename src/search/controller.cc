@@ -23,6 +23,8 @@ std::vector<JobResult> SearchController::late() { return std::exchange(late_, {}
 
 double SearchController::median() const { return durations_.empty() ? 0 : durations_[durations_.size() / 2]; }
 
+double SearchController::lease() const { return std::max(settings_.lease, settings_.lease_factor * median()); }
+
 void SearchController::begin(int group, const SearchJob& job, size_t place) {
     Group& own = groups_[size_t(group)];
     Place& at = places_[place];
@@ -31,7 +33,6 @@ void SearchController::begin(int group, const SearchJob& job, size_t place) {
     own.id = job.id;
     own.attempt = ++at.attempts;
     own.since = pool_.now();
-    own.lease = own.since + std::max(settings_.lease, settings_.lease_factor * median());
     ++at.runners;
     SearchJob again = job;
     again.attempt = own.attempt;
@@ -110,9 +111,9 @@ void SearchController::take(const SearchGroups::Event& event, const std::vector<
 void SearchController::expire(std::deque<size_t>& queue, const std::vector<SearchJob>& jobs) {
     for (size_t number = 0; number < groups_.size(); ++number) {
         Group& group = groups_[number];
-        if (group.lost || group.idle || pool_.now() < group.lease) continue;
+        if (group.lost || group.idle || pool_.now() < group.since + lease()) continue;
         group.lost = true;
-        lost_(int(number), fmt::format("no answer within {:.0f} s", group.lease - group.since));
+        lost_(int(number), fmt::format("no answer within {:.3g} s", lease()));
         if (group.job >= jobs.size() || jobs[group.job].id != group.id) continue;
         Place& place = places_[group.job];
         --place.runners;
@@ -159,7 +160,8 @@ std::vector<std::optional<JobResult>> SearchController::run(const std::vector<Se
         if (enough(done, stopped_ ? begun : jobs.size(), pool_.now() - start)) break;
         double patience = 0.5;
         for (const Group& group : groups_)
-            if (!group.lost && !group.idle) patience = std::min(patience, std::max(0.001, group.lease - pool_.now()));
+            if (!group.lost && !group.idle)
+                patience = std::min(patience, std::max(0.001, group.since + lease() - pool_.now()));
         if (const auto event = pool_.wait(patience)) take(*event, jobs);
         expire(queue, jobs);
         check(groups_left() > 0, "all {} groups are lost: none answers any more", groups_.size());

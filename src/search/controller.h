@@ -85,7 +85,7 @@ class SearchController {
         size_t job = 0;  ///< place in the batch
         int64_t id = -1;
         int attempt = 1;
-        double since = 0, lease = 0;
+        double since = 0;
     };
     struct Place {
         int runners = 0;
@@ -99,6 +99,7 @@ class SearchController {
     void expire(std::deque<size_t>& queue, const std::vector<SearchJob>& jobs);
     bool speculate(int group, const std::vector<SearchJob>& jobs);
     double median() const;
+    double lease() const;
     bool enough(size_t done, size_t all, double since) const;
 
     SearchGroups& pool_;
