@@ -247,6 +247,8 @@ bool Search::run_generation(Phase& phase, Optimiser& optimiser) {
 void Search::run_phase(Phase& phase, uint64_t stream) {
     OptimiserSettings settings;
     settings.seed = config_.seed + stream;
+    for (const auto& [name, value] : config_.options)
+        set_option(settings, find_optimiser(config_.optimiser), name, value);
     const std::unique_ptr<Optimiser> optimiser = make_optimiser(config_.optimiser, phase.space->genes(), settings);
     std::vector<std::vector<double>> hand_made;
     if (phase.name == "ps")

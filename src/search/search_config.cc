@@ -225,7 +225,9 @@ std::vector<SearchTask> read_tasks(const Value* list, Reporter& reporter, int li
 }
 
 /// Of the optimiser, whose table knows names and ranges.
-void read_options(const Value* table, SearchConfig& config, Reporter&) {
+void read_options(const Value* table, SearchConfig& config, Reporter& reporter) {
+    OptimiserSettings settings;
+    const OptimiserInfo& optimiser = find_optimiser(config.optimiser);
     if (!table) return;
     for (const Value::Member& member : table->members) {
         const Value& value = member.value;
@@ -233,6 +235,11 @@ void read_options(const Value* table, SearchConfig& config, Reporter&) {
         if (value.kind == Value::Kind::boolean) text = value.boolean ? "true" : "false";
         if (value.kind == Value::Kind::integer) text = fmt::format("{}", value.integer);
         if (value.kind == Value::Kind::number) text = fmt::format("{}", value.number);
+        try {
+            set_option(settings, optimiser, member.key, text);
+        } catch (const Error& error) {
+            reporter.fail_at(member.line, "search.options.{}: {}", printable(member.key, 100), error.what());
+        }
         config.options.emplace_back(member.key, text);
     }
 }
