@@ -124,6 +124,9 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
         for (const TensorInfo& tensor : open_checkpoint(files, path).tensors) names.push_back(tensor.name);
         inputs.sources.push_back({entry.model, layer_count(names)});
     }
+    // What they object to is said before a folder is made.
+    if (inputs.config.space != SearchSpace::data_flow) make_parameter_space(inputs.config, inputs.layers);
+    if (inputs.config.space == SearchSpace::data_flow) make_path_space(inputs.config, inputs.sources);
     return inputs;
 }
 

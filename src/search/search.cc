@@ -172,9 +172,9 @@ Search::Entry Search::entry(const std::string& phase, const std::string& origin,
 /// Has what is not known evaluated; the answers are in the journal then.
 void Search::ask(std::vector<Entry> entries) {
     std::vector<SearchJob> jobs;
-    std::set<std::string> here;
+    std::set<std::pair<std::string, ItemSet>> here;
     for (Entry& each : entries) {
-        if (answer_to(each) || !here.insert(each.asked.hash).second) continue;
+        if (answer_to(each) || !here.insert({each.asked.hash, each.asked.set}).second) continue;
         SearchJob job;
         job.id = each.asked.id = journal_.next_id();
         job.genome = each.asked.genome;

@@ -34,8 +34,7 @@ inline double tablet(const Point& x) { return 1e6 * x[0] * x[0] + (sphere(x) - x
 
 inline double rosenbrock(const Point& x) {
     double sum = 0;
-    for (size_t i = 0; i + 1 < x.size(); ++i)
-        sum += 100 * std::pow(x[i] * x[i] - x[i + 1], 2) + std::pow(x[i] - 1, 2);
+    for (size_t i = 0; i + 1 < x.size(); ++i) sum += 100 * std::pow(x[i] * x[i] - x[i + 1], 2) + std::pow(x[i] - 1, 2);
     return sum;
 }
 

@@ -1,0 +1,144 @@
+"""amalgam evolve: the same trajectory and winner for any number of ranks and groups, and after being killed; the winner's
+checkpoint scores what the result says; what is wrong with a search file is said.
+
+evolve_test.py PROGRAM MPIEXEC [light]
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from merging import ROOT, Merging
+
+test = Merging(sys.argv)
+ZOO = os.path.join(ROOT, "tests", "data", "zoo")
+CONFIG = os.path.join(ROOT, "configs", "evolve-tiny.toml")
+BUDGET = 24 if test.light else 60
+# Fewer items, so that a candidate is quick.
+for name in ("search", "heldout"):
+    with open(os.path.join(ZOO, "tasks", "math-ja", name + ".jsonl")) as file:
+        test.write(name + ".jsonl", "".join(file.readlines()[: 24 if test.light else 64]))
+COMMON = ["--set", f"zoo.root={ZOO}", "--set", f"tasks.0.search={test.place('search.jsonl')}",
+          "--set", f"tasks.0.heldout={test.place('heldout.jsonl')}", "--quiet", "--evaluations", str(BUDGET)]  # fmt: skip
+
+
+def evolve(run, *words, ranks=0, launcher=None, config=CONFIG, code=0):
+    result = test.run("evolve", config, test.place(run), *COMMON, *words, cwd=test.root, env=test.environment, timeout=300,
+                      launcher=launcher if launcher is not None else test.launcher(ranks))
+    test.expect(result.returncode == code, f"evolve {run} {words}, {ranks} ranks", result)
+    return result
+
+
+def records(run):
+    with open(test.place(run, "journal.jsonl")) as file:
+        return [json.loads(line[17:]) for line in file]
+
+
+def trajectory(run):
+    """what decides, in order of candidates; without times, groups and numbers of records"""
+    kept = {}
+    for record in records(run):
+        if record["kind"] == "evaluation":
+            place = (record["phase"], record["generation"], record["candidate"], record["set"], record["recipe_hash"])
+            kept[place] = (record["genome"], record.get("objective"), record["ok"])
+    return kept
+
+
+def result(run):
+    with open(test.place(run, "result.json")) as file:
+        found = json.load(file)
+    found.pop("seconds")
+    found.pop("groups")
+    return found
+
+
+# The same search on one rank, on groups, and killed
+evolve("alone")
+want, path = result("alone"), trajectory("alone")
+test.expect(want["evaluations"] == BUDGET, f"{want['evaluations']} evaluations")
+test.expect(len([r for r in records("alone") if r["kind"] == "generation"]) > 2, "no generations in the journal")
+for ranks, words in ((3, ["--groups", "1"]),) if test.light else ((2, []), (4, []), (3, ["--groups", "1"]), (5, ["--groups", "2"])):
+    run = f"ranks-{ranks}"
+    evolve(run, *words, "--no-checkpoint", ranks=ranks)
+    test.expect(result(run) == want, f"{ranks} ranks {words}: another result")
+    test.expect(trajectory(run) == path, f"{ranks} ranks {words}: another trajectory")
+evolve("seed", "--seed", "5", "--no-checkpoint")
+test.expect(trajectory("seed") != path, "another seed has no effect")
+
+# Killed at some moments, and gone on with on another number of ranks
+draw = random.Random(1)
+killed = 0
+for number in range(2 if test.light else 6):
+    ranks = (0, 3)[number % 2]
+    command = [*test.launcher(ranks), test.path, "evolve", CONFIG, test.place("killed"), *COMMON, "--no-checkpoint"]
+    process = subprocess.Popen(command, cwd=test.root, env=test.environment, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    wanted = draw.randrange(3, BUDGET)
+    journal, deadline = test.place("killed", "journal.jsonl"), time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if os.path.exists(journal) and sum(1 for _ in open(journal, "rb")) > wanted:
+            break
+        time.sleep(0.002)
+    if process.poll() is None:
+        killed += 1
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = [r for r in records("killed") if r["kind"] == "evaluation"] if os.path.exists(journal) else []
+    evolve("killed", "--no-checkpoint", ranks=(2, 0)[number % 2])
+    test.expect(result("killed") == want, f"killed after {wanted} records: another result")
+    test.expect(trajectory("killed") == path, f"killed after {wanted} records: another trajectory")
+    asked = [r["recipe_hash"] + r["set"] for r in records("killed") if r["kind"] == "evaluation" and "duplicate_of" not in r]
+    test.expect(len(asked) == len(set(asked)), "something was evaluated twice")
+    test.expect(len(before) <= len(asked), "records are gone")
+    shutil.rmtree(test.place("killed"))
+print(f"{killed} killed in time")
+test.expect(killed > 0, "none was killed in time")
+# A signal that asks for an end: exit code 0, and it goes on
+process = subprocess.Popen([test.path, "evolve", CONFIG, test.place("asked"), *COMMON, "--no-checkpoint"], cwd=test.root,
+                           env=test.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+while process.poll() is None and not os.path.exists(test.place("asked", "journal.jsonl")):
+    time.sleep(0.01)
+process.send_signal(signal.SIGUSR1)
+test.expect(process.wait(timeout=60) == 0, "a search that is asked to stop")
+evolve("asked", "--no-checkpoint")
+test.expect(result("asked") == want, "asked to stop, then gone on with: another result")
+
+# What the result says is what the checkpoint scores
+scores = test.run("evaluate", test.place("alone", "best"), "--task", test.place("heldout.jsonl"), "--json", "-", cwd=test.root)
+test.expect(scores.returncode == 0, "evaluate the winner", scores)
+test.expect(json.loads(scores.stdout)["score"] == want["best"]["heldout"], "the winner's checkpoint has another score")
+for recipe in ("best.toml", "best.yaml"):
+    test.expect(test.merge(test.place("alone", recipe), test.place("again"), "--quiet").returncode == 0, recipe)
+    scores = test.run("evaluate", test.place("again"), "--task", test.place("search.jsonl"), "--json", "-", cwd=test.root)
+    test.expect(json.loads(scores.stdout)["score"] == want["best"]["search"], f"{recipe} is another merge")
+    shutil.rmtree(test.place("again"))
+known = test.run("evaluate", os.path.join(ZOO, "models", "math-en"), "--task", test.place("heldout.jsonl"), "--json", "-", cwd=test.root)
+test.expect(json.loads(known.stdout)["score"] == want["sources"]["math-en"]["heldout"], "a source has another score")
+
+# A path through layers, and a path of what was found
+for space, more in (("dfs", []), ("ps-dfs", ["--set", "search.data_flow.evaluations=12"])):
+    evolve(space, "--set", f"search.space={space}", "--set", "search.data_flow.repeats=1", *more, "--no-checkpoint")
+    test.expect(result(space)["space"] == space, f"{space}: another space")
+evolve("random", "--set", "search.optimiser=random", "--no-checkpoint")
+# Another search does not go on in its folder, and mistakes are named
+changed = evolve("alone", "--set", "search.genes.weight.high=2.5", code=1)
+test.expect("another one" in changed.stderr, "another search goes on", changed)
+for words, message in (
+    (["--set", "search.genes.wieght={}"], 'did you mean "weight"'),
+    (["--set", "search.optimiser=cmaes"], "cmaes"),
+    (["--set", "search.options.populatoin=3"], "populatoin"),
+    (["--set", "search.genes.weight.low=5"], "low=5"),
+    (["--set", "search.layer_groups=7"], "7"),
+    (["--set", "search.evaluatoins=3"], "evaluatoins"),
+    (["--set", "tasks.0.search=none.jsonl"], "none.jsonl"),
+    (["--set", "zoo.root=/nowhere"], "/nowhere"),
+):
+    failed = evolve("wrong", *words, code=1)
+    test.expect(message in failed.stderr and failed.stderr.count("error: ") == 1, f"{words}: {message}", failed)
+    test.expect(not os.path.exists(test.place("wrong")), f"{words}: a folder is left")
+test.done()
