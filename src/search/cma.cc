@@ -9,7 +9,10 @@
 namespace amalgam {
 namespace {
 
-constexpr int64_t least_population = 4, most_population = 1 << 20, most_full_genes = 4000, most_held = 10;
+constexpr int64_t least_population = 4, most_full_genes = 4000, most_held = 10;
+
+/// Populations double with restarts: up to a GiB of numbers.
+int64_t most_population(int64_t genes, int64_t first) { return std::max(first, (int64_t(1) << 27) / genes); }
 
 Vector units_of(const std::vector<Gene>& genes) {
     Vector units;
@@ -51,7 +54,7 @@ void CmaOptimiser::begin(int64_t population, double sigma, bool anywhere_in_box)
     constants_ = cma_constants(gene_count(), population, {.active = settings().active, .diagonal = diagonal_});
     margin_.reset();
     rates_.reset();
-    rules_ = std::make_unique<StopRules>(gene_count(), population);
+    rules_ = std::make_unique<StopRules>(gene_count(), population, settings().learning_rate_adaptation);
     held_ = 0;
 }
 
@@ -174,7 +177,8 @@ void CmaOptimiser::restart() {
         sigma *= exact_exp(-2 * exact_log(10) * random.uniform(Draw::restart, 0, 1));
     }
     runs_.large = large;
-    begin(int64_t(std::clamp(population, double(least_population), double(most_population))), sigma, true);
+    const auto most = double(most_population(gene_count(), first_population_));
+    begin(int64_t(std::clamp(population, double(least_population), most)), sigma, true);
 }
 
 std::vector<double> CmaOptimiser::mean() const {
@@ -199,9 +203,10 @@ std::vector<std::pair<std::string, double>> CmaOptimiser::facts() const {
 void CmaOptimiser::exchange(OptimiserState& state) {
     constexpr int64_t many = int64_t(1) << 48;
     int64_t population = population_;
-    state.count("population", population, least_population, most_population);
+    state.count("population", population, least_population, most_population(gene_count(), first_population_));
     state.number("start_sigma", start_sigma_);
-    check(start_sigma_ > 0, "state of an optimiser: start_sigma is not positive: the state is damaged");
+    check(!state.reading() || start_sigma_ > 0,
+          "state of an optimiser: start_sigma is not positive: the state is damaged");
     state.count("restarts", runs_.restarts, 0, many);
     state.count("large_restarts", runs_.large_restarts, 0, 20);
     state.count("small_used", runs_.small_used, 0, many);
@@ -211,7 +216,7 @@ void CmaOptimiser::exchange(OptimiserState& state) {
     if (state.reading()) {
         population_ = population;
         constants_ = cma_constants(gene_count(), population, {.active = settings().active, .diagonal = diagonal_});
-        rules_ = std::make_unique<StopRules>(gene_count(), population);
+        rules_ = std::make_unique<StopRules>(gene_count(), population, settings().learning_rate_adaptation);
     }
     model_.exchange(state);
     margin_.exchange(state);

@@ -21,6 +21,7 @@ class CmaOptimiser : public OptimiserBase {
     /// For comparisons with other programs: rates and weights of this run.
     CmaConstants& constants() { return constants_; }
     const CmaModel& model() const { return model_; }
+    const Margin& margin() const { return margin_; }
 
   protected:
     std::vector<Candidate> draw(const std::vector<std::vector<double>>& injected) override;

@@ -198,6 +198,7 @@ void CmaModel::exchange(OptimiserState& state) {
     state.numbers("lengths", lengths_, genes_);
     state.numbers("covariance", covariance_, diagonal_ ? genes_ : genes_ * genes_);
     state.numbers("axes", axes_, diagonal_ ? 0 : genes_ * genes_);
+    if (!state.reading()) return;
     check(sigma_ >= least_sigma && sigma_ <= most_sigma && *std::min_element(lengths_.begin(), lengths_.end()) > 0,
           "state of an optimiser: sigma or a length is not positive: the state is damaged");
 }

@@ -86,6 +86,7 @@ void LearningRates::exchange(OptimiserState& state) {
     state.numbers("covariance_signal", covariance_.average, int64_t(diagonal_ ? genes_ : genes_ * genes_));
     state.number("covariance_power", covariance_.power);
     state.number("covariance_rate", covariance_.rate);
+    if (!state.reading()) return;
     check(mean_.rate > 0 && mean_.rate <= 1 && covariance_.rate > 0 && covariance_.rate <= 1,
           "state of an optimiser: a learning rate is not within 0 and 1: the state is damaged");
 }

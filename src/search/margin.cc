@@ -50,6 +50,7 @@ void Margin::correct_gene(CmaModel& model, int64_t i, double share) {
 
 void Margin::exchange(OptimiserState& state) {
     state.numbers("stretch", stretch_, int64_t(genes_.size()));
+    if (!state.reading()) return;
     check(std::all_of(stretch_.begin(), stretch_.end(), [](double value) { return value >= 1e-100 && value <= 1e100; }),
           "state of an optimiser: a stretch is not a positive number: the state is damaged");
 }

@@ -80,15 +80,18 @@ class Nsga2 : public PopulationOptimiser {
         const auto place = int64_t(i);
         if (draws().uniform(Draw::crossover, 2 * pair, place) < 0.5 || own == other) return own;
         const double share = draws().uniform(Draw::crossover, 2 * pair + 1, place);
-        if (gene.kind != Gene::Kind::continuous) return share < 0.5 ? own : other;
+        // The two children's values change sides as often as not: that is what mixes the parents.
+        const bool swapped = draws().uniform(Draw::crossover, 2 * pair, gene_count() + place) < 0.5;
+        if (gene.kind != Gene::Kind::continuous) return swapped ? other : own;
         // Bounded form: a child beyond a bound has no probability.
         const double low = std::min(own, other), high = std::max(own, other), index = settings().crossover_index;
-        const double room = own == low ? low - gene.low : gene.high - high;
+        const bool lower = (own == low) != swapped;
+        const double room = lower ? low - gene.low : gene.high - high;
         const double alpha = 2 - std::pow(1 + 2 * room / (high - low), -(index + 1));
         const double spread = share <= 1 / alpha ? std::pow(share * alpha, 1 / (index + 1))
                                                  : std::pow(1 / (2 - share * alpha), 1 / (index + 1));
         const double middle = (low + high) / 2, half = spread * (high - low) / 2;
-        return std::clamp(own == low ? middle - half : middle + half, gene.low, gene.high);
+        return std::clamp(lower ? middle - half : middle + half, gene.low, gene.high);
     }
 
     double mutated(int64_t k, size_t i, double value) const {

@@ -12,12 +12,12 @@ namespace amalgam {
 /// rounded when a candidate is built, with the margin of CMA-ES with margin (margin.h).
 struct Gene {
     enum class Kind { continuous, integer, binary };
-    std::string name;
+    std::string name = {};
     Kind kind = Kind::continuous;
     double low = 0, high = 1;  ///< may be infinite for continuous genes
     double start = 0.5;        ///< mean of the first generation
     double sigma = 1. / 6;     ///< standard deviation of the first generation, in the gene's own unit
-    std::string group;         ///< greedy-soup switches genes of one group together, such as all of a model; "": alone
+    std::string group = {};    ///< greedy-soup switches genes of one group together, such as all of a model; "": alone
 };
 
 /// A point to evaluate: `genome` is what a recipe is built from (within bounds, whole numbers where genes are), `raw`
@@ -32,7 +32,7 @@ struct Candidate {
 struct Outcome {
     bool valid = true;
     bool missing = false;  ///< not waited for: has no weight in the update
-    std::vector<double> objectives;
+    std::vector<double> objectives = {};
 };
 
 enum class Restarts { none, ipop, bipop };

@@ -48,8 +48,10 @@ bool no_effect(const CmaModel& model) {
 
 }  // namespace
 
-StopRules::StopRules(int64_t genes, int64_t population)
-    : flat_window_(10 + (30 * genes + population - 1) / population), window_(120 + 30 * genes / population) {}
+StopRules::StopRules(int64_t genes, int64_t population, bool patient)
+    : flat_window_(10 + (30 * genes + population - 1) / population),
+      window_(120 + 30 * genes / population),
+      patient_(patient) {}
 
 void StopRules::record(const std::vector<Key>& sorted) {
     best_.push_back(sorted.front());
@@ -85,7 +87,7 @@ std::string StopRules::reason(const CmaModel& model, double start_sigma) const {
     if (model.sigma() * longest > 1e4 * start_sigma) return "sigma grew above 10,000 times its start";
     if (model.condition() > 1e14) return "the covariance's condition is above 1e14";
     if (no_effect(model)) return "a step of sigma is lost in rounding";
-    if (stagnated()) return "no progress over the last generations";
+    if (!patient_ && stagnated()) return "no progress over the last generations";
     return "";
 }
 
@@ -97,6 +99,7 @@ void StopRules::exchange(OptimiserState& state, int64_t objectives) {
     if (!worst_.empty()) worst.push_back(worst_);
     state.rows("worst_key", worst, objectives, 1);
     worst_ = worst.empty() ? Key{} : worst[0];
+    if (!state.reading()) return;
     check(best_.size() == median_.size() && best_.empty() == worst_.empty(),
           "state of an optimiser: the last generations do not fit together: the state is damaged");
 }

@@ -11,7 +11,8 @@ namespace amalgam {
 
 class StopRules {
   public:
-    StopRules(int64_t genes, int64_t population);
+    /// Where `patient`, no progress is no reason: learning rates that adapt to noise are slow where it is strong.
+    StopRules(int64_t genes, int64_t population, bool patient);
 
     /// Keys of a generation, best first, without failed ones; at least one.
     void record(const std::vector<Key>& sorted);
@@ -26,6 +27,7 @@ class StopRules {
     bool stagnated() const;
 
     int64_t flat_window_, window_;
+    bool patient_;
     std::vector<Key> best_, median_;  ///< of the last generations of the longer window, oldest first
     Key worst_;                       ///< of the last generation
 };

@@ -83,8 +83,7 @@ inline std::vector<Gene> free_genes(size_t n, double start, double sigma) {
                          .low = -infinite,
                          .high = infinite,
                          .start = start,
-                         .sigma = sigma,
-                         .group = ""});
+                         .sigma = sigma});
     return genes;
 }
 
