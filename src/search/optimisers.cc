@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -140,6 +141,29 @@ std::string default_text(const OptimiserOption& option) {
     if (const auto* number = std::get_if<double Settings::*>(&option.target))
         return fmt::format("{}", settings.**number);
     return std::string(restart_names[size_t(settings.*std::get<Restarts Settings::*>(option.target))]);
+}
+
+std::string optimisers_markdown() {
+    std::string text = "| optimiser | what it does | options |\n|---|---|---|\n";
+    std::vector<const OptimiserOption*> options;
+    for (const OptimiserInfo& info : table) {
+        std::string names;
+        for (const OptimiserOption* option : info.options) {
+            names += fmt::format("{}`{}`", names.empty() ? "" : ", ", option->name);
+            if (std::find(options.begin(), options.end(), option) == options.end()) options.push_back(option);
+        }
+        const std::string source = info.source.empty() ? "" : fmt::format(" ({})", info.source);
+        text += fmt::format("| `{}` | {}{} | {} |\n", info.name, info.summary, source, names);
+    }
+    text += "\n| option | meaning | default |\n|---|---|---|\n";
+    for (const OptimiserOption* option : options) {
+        const bool number =
+            option->low < option->high && default_text(*option) != "true" && default_text(*option) != "false";
+        const std::string range = number ? fmt::format(" ({} to {})", option->low, option->high) : "";
+        text += fmt::format("| `{}`{} | {}{} | `{}` |\n", option->name, option == &batch ? " of greedy-soup" : "",
+                            option->help, range, default_text(*option));
+    }
+    return text;
 }
 
 std::unique_ptr<Optimiser> make_optimiser(const std::string& name, std::vector<Gene> genes,

@@ -45,4 +45,7 @@ void set_option(OptimiserSettings& settings, const OptimiserInfo& optimiser, std
 /// Default of an option as set_option() reads it.
 std::string default_text(const OptimiserOption& option);
 
+/// The tables as documentation has them: optimisers, then options.
+std::string optimisers_markdown();
+
 }  // namespace amalgam

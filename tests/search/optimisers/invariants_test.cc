@@ -92,7 +92,7 @@ TEST(Cma, OrderOfArrivalChangesNoBit) {
     std::vector<Key> keys;
     for (int64_t k = 0; k < 8; ++k) {
         for (int64_t i = 0; i < 4; ++i) points[size_t(k)].push_back(draws.normal(Draw::population, k, i));
-        keys.push_back(k == 7 ? Key{} : Key{double(k * 5 % 8 / 3)});
+        keys.push_back(k == 7 ? Key{} : Key{std::floor(double(k * 5 % 8) / 3)});
     }
     const auto learn = [&](CmaModel& model, const std::vector<int64_t>& order) {
         std::vector<Vector> ordered_points;

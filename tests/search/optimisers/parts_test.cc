@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <set>
 
@@ -212,6 +214,12 @@ TEST(OptimiserTable, SetsOptionsByName) {
             OptimiserSettings same = settings;
             set_option(same, info, option->name, default_text(*option));
         }
+}
+
+TEST(OptimiserTable, IsThatOfTheDocumentation) {
+    std::ifstream file(AMALGAM_SOURCE_DIR "/docs/search.md");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_THAT(text, HasSubstr(optimisers_markdown()));
 }
 
 TEST(OptimiserTable, NamesWhatIsWrong) {
