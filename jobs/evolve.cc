@@ -231,22 +231,21 @@ std::string result_text(const SearchResult& result) {
                          bool best) {
         std::vector<std::string> cells = {printable(name, 60), percent(search.score), "", "", ""};
         if (heldout) {
-            const auto items = [](const Answer& answer) {
-                std::vector<double> all;
-                for (const TaskScores& task : answer.tasks) all.insert(all.end(), task.items.begin(), task.items.end());
-                return all;
-            };
-            const auto [low, high] = mean_interval(items(*heldout));
+            const auto [low, high] = mean_interval(all_items(*heldout));
             cells[2] = percent(heldout->score);
             cells[3] = fmt::format("{:.1f}-{:.1f}", 100 * low, 100 * high);
             if (!best && result.best.heldout)
-                cells[4] = fmt::format("{:.2g}", sign_test(items(*result.best.heldout), items(*heldout)));
+                cells[4] = fmt::format("{:.2g}", sign_test(all_items(*result.best.heldout), all_items(*heldout)));
         }
         table.add(cells);
     };
     add(fmt::format("best ({})", result.best.origin), result.best.search, result.best.heldout, true);
-    for (const Contender& source : result.sources) add(source.name, source.search, source.heldout, false);
-    add("uniform merge", result.uniform.search, result.uniform.heldout, false);
+    const auto add_contender = [&](const std::string& name, const Contender& contender) {
+        if (contender.error.empty()) return add(name, contender.search, contender.heldout, false);
+        log_warning("{} cannot be scored: {}", printable(name, 60), contender.error);
+    };
+    for (const Contender& source : result.sources) add_contender(source.name, source);
+    add_contender("uniform merge", result.uniform);
     if (result.constant) add("constant answer", result.constant->search, result.constant->heldout, false);
     return fmt::format("{} in {:.1f} s\n{}", result.reason, result.seconds, table.text());
 }

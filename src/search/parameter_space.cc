@@ -6,14 +6,14 @@
 #include "src/search/recipe_space.h"
 
 namespace amalgam {
-namespace {
 
-/// "models/math-en" -> "math-en"
 std::string short_name(const std::string& reference) {
     const size_t end = reference.find_last_not_of('/');
     const size_t slash = reference.rfind('/', end);
     return reference.substr(slash == reference.npos ? 0 : slash + 1, end == reference.npos ? 0 : end - slash);
 }
+
+namespace {
 
 class ParameterSpace final : public RecipeSpace {
   public:

@@ -34,6 +34,7 @@ std::string key_of(const SearchInputs& inputs) {
         all.push_back(
             {gene.name, gene.low, gene.high, gene.start, gene.sigma, gene.layer_groups, gene.smooth, gene.filters});
     const DataFlow& flow = config.data_flow;
+    for (const Recipe& recipe : config.hand_made) all.push_back(recipe_to_toml(recipe));
     all.push_back({config.choose_models, flow.repeats, flow.scales, flow.scale_low, flow.scale_high, flow.cost,
                    flow.most_layers});
     for (const auto* tasks : {&inputs.search, &inputs.validation, &inputs.heldout})
@@ -63,12 +64,6 @@ Recipe uniform_merge(const SearchConfig& config) {
     return recipe;
 }
 
-std::string name_of(const std::string& reference) {
-    const size_t end = reference.find_last_not_of('/');
-    const size_t slash = reference.rfind('/', end);
-    return reference.substr(slash == reference.npos ? 0 : slash + 1, end == reference.npos ? 0 : end - slash);
-}
-
 class Search {
   public:
     Search(const SearchInputs& inputs, SearchWorld& world, const std::vector<std::string>& records)
@@ -88,6 +83,7 @@ class Search {
     struct Entry {
         Asked asked;
         Recipe recipe;
+        std::string text;  ///< of the recipe
     };
     struct Phase {
         std::string name;
@@ -129,6 +125,7 @@ class Search {
     std::set<std::string> counted_;                                 ///< hashes of candidates that took from the budget
     std::map<std::string, std::pair<int64_t, size_t>> first_seen_;  ///< generation and place, by hash
     std::string reason_;                                            ///< why it has to end now, without a result
+    std::string optimiser_end_;                                     ///< why the optimiser ended by itself
     bool in_phase_ = false;                                         ///< candidates are asked for, which time may end
     SearchResult result_;
 };
@@ -164,7 +161,8 @@ Search::Entry Search::entry(const std::string& phase, const std::string& origin,
     entry.asked.origin = origin;
     entry.asked.set = set;
     entry.asked.genome = std::move(genome);
-    entry.asked.hash = hash_of(recipe_to_toml(recipe));
+    entry.text = recipe_to_toml(recipe);
+    entry.asked.hash = hash_of(entry.text);
     entry.recipe = std::move(recipe);
     return entry;
 }
@@ -178,7 +176,7 @@ void Search::ask(std::vector<Entry> entries) {
         SearchJob job;
         job.id = each.asked.id = journal_.next_id();
         job.genome = each.asked.genome;
-        job.instruction = encode_instruction({recipe_to_toml(each.recipe), each.asked.set});
+        job.instruction = encode_instruction({each.text, each.asked.set});
         job.cost = double(each.recipe.slices.empty() ? 1 : each.recipe.slices.size());
         asked_[job.id] = std::move(each);
         jobs.push_back(std::move(job));
@@ -235,7 +233,7 @@ bool Search::run_generation(Phase& phase, Optimiser& optimiser) {
             journal_.duplicate(asked, *known, objectives[number]);
         } else if (known->valid) {
             phase.contenders.push_back({"best", asked.origin, entries[number].recipe, asked.genome, objectives[number],
-                                        known->answer, std::nullopt});
+                                        known->answer, std::nullopt, ""});
         }
     }
     if (!whole || ended()) return false;
@@ -261,6 +259,7 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     while (!ended() && !out_of_time() && int64_t(counted_.size()) < phase.budget && optimiser->stopped().empty())
         if (!run_generation(phase, *optimiser)) break;
     in_phase_ = false;
+    optimiser_end_ = optimiser->stopped();
     phase.budget += mean;
     if (ended() || !mean) return;
     const std::vector<double> genome = optimiser->mean();
@@ -273,7 +272,7 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     if (known && known->valid)
         phase.contenders.push_back({"best", "mean", made.recipe, genome,
                                     objective(known->answer, penalties_.at(made.asked.hash)), known->answer,
-                                    std::nullopt});
+                                    std::nullopt, ""});
 }
 
 /// The best on the validation items, or on those searched on. Of equals, the mean, else the first.
@@ -305,7 +304,7 @@ Contender Search::choose(Phase& phase) {
     return finalists[best];
 }
 
-/// Fills in what a contender scores.
+/// Fills in what a contender scores, or why it cannot be scored: a source that is broken must not cost the winner.
 void Search::report_on(Contender& contender, bool search_too) {
     std::vector<Entry> entries;
     if (search_too) entries.push_back(entry("end", contender.origin, contender.recipe, {}, ItemSet::search));
@@ -314,8 +313,10 @@ void Search::report_on(Contender& contender, bool search_too) {
     ask(entries);
     for (const Entry& each : entries) {
         const Known* known = answer_to(each);
-        check(known != nullptr, "{} has no score (a bug in the program)", contender.name);
-        check(known->valid, "{} cannot be scored: {}", contender.name, known->error);
+        if (!known || !known->valid) {
+            contender.error = known ? known->error : reason_;
+            return;
+        }
         if (each.asked.set == ItemSet::heldout)
             contender.heldout = known->answer;
         else
@@ -340,7 +341,7 @@ void Search::write_start(const RecipeSpace& space) {
                          {"metric", metric_name(inputs_.search[task].metric)},
                          {"items", inputs_.search[task].items.size()},
                          {"heldout_items", inputs_.heldout.empty() ? 0 : inputs_.heldout[task].items.size()}});
-    for (const SourceEntry& model : config_.recipe.models) sources.push_back(name_of(model.model));
+    for (const SourceEntry& model : config_.recipe.models) sources.push_back(short_name(model.model));
     journal_.start(Json{{"kind", "start"},
                         {"version", 1},
                         {"key", key_of(inputs_)},
@@ -386,23 +387,25 @@ SearchResult Search::run() {
     }
     result_.evaluations = int64_t(counted_.size());
     if (!ended()) {
-        result_.complete = true;
-        result_.reason =
-            out_of_time() ? fmt::format("{} s", config_.seconds) : fmt::format("{} evaluations", result_.evaluations);
+        result_.reason = !optimiser_end_.empty() ? optimiser_end_
+                         : out_of_time()         ? fmt::format("{} s", config_.seconds)
+                                                 : fmt::format("{} evaluations", result_.evaluations);
         if (!inputs_.validation.empty()) result_.chosen_on = "validation";
         report_on(result_.best, false);
+        check(result_.best.error.empty() || ended(), "the winner cannot be scored on held-out items: {}",
+              result_.best.error);
         for (const SourceEntry& model : config_.recipe.models) {
             result_.sources.push_back(
-                {name_of(model.model), "source", plain_source(config_, model.model), {}, 0, {}, std::nullopt});
+                {short_name(model.model), "source", plain_source(config_, model.model), {}, 0, {}, std::nullopt, ""});
             report_on(result_.sources.back(), true);
         }
-        result_.uniform = {"uniform", "uniform", uniform_merge(config_), {}, 0, {}, std::nullopt};
+        result_.uniform = {"uniform", "uniform", uniform_merge(config_), {}, 0, {}, std::nullopt, ""};
         report_on(result_.uniform, true);
+        result_.complete = !ended();
         result_.constant = best_constant(inputs_.search, inputs_.heldout);
-        journal_.end(result_.reason, result_.evaluations, journal_.seconds_before() + now());
-    } else {
-        result_.reason = reason_;
+        if (result_.complete) journal_.end(result_.reason, result_.evaluations, journal_.seconds_before() + now());
     }
+    if (ended()) result_.reason = reason_;
     result_.seconds = journal_.seconds_before() + now();
     return result_;
 }

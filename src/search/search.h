@@ -46,7 +46,11 @@ struct Contender {
     double objective = 0;
     Answer search;
     std::optional<Answer> heldout;
+    std::string error;  ///< why it has no scores; never of the winner
 };
+
+/// The scores of all items, task after task.
+std::vector<double> all_items(const Answer& answer);
 
 /// The best answer that does not look at the question, by task.
 struct ConstantAnswer {

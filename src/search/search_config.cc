@@ -247,7 +247,7 @@ void read_options(const Value* table, SearchConfig& config, Reporter& reporter) 
 void read_settings(const Value& table, SearchConfig& config, Reporter& reporter) {
     reporter.check_keys(table, {"space", "genes", "choose_models", "layer_groups", "filters", "smooth", "data_flow",
                                 "optimiser", "options", "evaluations", "seconds", "seed", "tie_breaker", "mean_genome",
-                                "finalists", "quorum", "lease"});
+                                "finalists", "quorum", "lease", "hand_made"});
     const Reader reader(&table, "search", reporter);
     constexpr SearchSpace spaces[] = {SearchSpace::parameters, SearchSpace::data_flow, SearchSpace::both};
     config.space = spaces[reader.choice("space", {"ps", "dfs", "ps-dfs"})];
@@ -262,6 +262,7 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.mean_genome = reader.boolean("mean_genome", true);
     config.finalists = int(reader.integer("finalists", config.finalists, 1, 1000));
     config.quorum = reader.number("quorum", 1, 0.5, 1);
+    config.hand_made_files = reader.texts("hand_made", 1000);
     config.lease = reader.number("lease", config.lease, 0.01, 1e9);
 }
 
@@ -322,7 +323,10 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
 }
 
 SearchConfig read_search(Files& files, const std::string& path, const RecipeOptions& options) {
-    return parse_search(files.read_all(path, max_recipe_bytes), path, options);
+    SearchConfig config = parse_search(files.read_all(path, max_recipe_bytes), path, options);
+    for (const std::string& file : config.hand_made_files)
+        config.hand_made.push_back(read_recipe(files, file, {{}, options.allow_unknown}));
+    return config;
 }
 
 std::string below_root(const SearchConfig& config, const std::string& name) {

@@ -59,13 +59,14 @@ struct SearchConfig {
     int64_t evaluations = 600;
     double seconds = 0;  ///< 0: no limit
     uint64_t seed = 0;
-    double tie_breaker = 0.1;       ///< share of the mean answer log-likelihood in the objective
-    bool mean_genome = true;        ///< the mean of the distribution is a contender for the winner
-    int finalists = 5;              ///< best candidates that are compared in the end
-    int racing_block = 0;           ///< items of a block; 0: every candidate answers all items
-    double lease = 600;             ///< seconds without an answer after which a group is lost; or 20 times the median
-    double quorum = 1;              ///< share of a generation to wait for; 1: all (barrier)
-    std::vector<Recipe> hand_made;  ///< injected into the first generation
+    double tie_breaker = 0.1;  ///< share of the mean answer log-likelihood in the objective
+    bool mean_genome = true;   ///< the mean of the distribution is a contender for the winner
+    int finalists = 5;         ///< best candidates that are compared in the end
+    int racing_block = 0;      ///< items of a block; 0: every candidate answers all items
+    double lease = 600;        ///< seconds without an answer after which a group is lost; or 20 times the median
+    double quorum = 1;         ///< share of a generation to wait for; 1: all (barrier)
+    std::vector<std::string> hand_made_files;
+    std::vector<Recipe> hand_made;  ///< injected into the first generation; by read_search()
     std::vector<std::string> warnings;
 };
 

@@ -10,15 +10,15 @@
 
 namespace amalgam {
 
-namespace {
-
-using Json = nlohmann::json;
-
 std::vector<double> all_items(const Answer& answer) {
     std::vector<double> items;
     for (const TaskScores& task : answer.tasks) items.insert(items.end(), task.items.begin(), task.items.end());
     return items;
 }
+
+namespace {
+
+using Json = nlohmann::json;
 
 /// Scores, the interval of the mean over held-out items, and how sure it is that the winner is another.
 Json scores_json(const Answer& search, const std::optional<Answer>& heldout, const Contender* best) {
@@ -30,6 +30,11 @@ Json scores_json(const Answer& search, const std::optional<Answer>& heldout, con
     json["interval"] = {low, high};
     if (best && best->heldout) json["p"] = sign_test(all_items(*best->heldout), items);
     return json;
+}
+
+Json contender_json(const Contender& contender, const Contender& best) {
+    if (!contender.error.empty()) return {{"error", contender.error}};
+    return scores_json(contender.search, contender.heldout, &best);
 }
 
 std::string digits(const Answer& answer) {
@@ -124,7 +129,7 @@ std::string result_json(const SearchInputs& inputs, const SearchResult& result) 
                    {"checkpoint", "best"}});
     Json sources = Json::object(), items = Json::object();
     for (const Contender& source : result.sources) {
-        sources[source.name] = scores_json(source.search, source.heldout, &best);
+        sources[source.name] = contender_json(source, best);
         if (source.heldout) items["sources"][source.name] = digits(*source.heldout);
     }
     if (best.heldout) items["best"] = digits(*best.heldout);
@@ -139,7 +144,7 @@ std::string result_json(const SearchInputs& inputs, const SearchResult& result) 
                  {"groups", result.groups},
                  {"best", std::move(winner)},
                  {"sources", std::move(sources)},
-                 {"uniform", scores_json(result.uniform.search, result.uniform.heldout, &best)},
+                 {"uniform", contender_json(result.uniform, best)},
                  {"tasks", tasks_json(inputs, best)},
                  {"items", {{"heldout", std::move(items)}}}};
     if (result.constant) {

@@ -10,6 +10,7 @@
 #include "src/device/cuda_products.h"
 #include "src/device/cuda_queue.h"
 #include "src/device/device.h"
+#include "tests/device/gpu_test.h"
 
 namespace amalgam {
 namespace {
@@ -28,15 +29,12 @@ std::vector<uint16_t> halves(const std::vector<float>& values) {
     return result;
 }
 
-/// Arrays on a GPU, or on the emulated one. AMALGAM_REQUIRE_GPU=1: its absence is a failure.
-class DecoderKernels : public testing::Test {
+/// Arrays on a GPU.
+class DecoderKernels : public GpuTest {
   protected:
     void SetUp() override {
-        if (cuda_device_count() == 0) {
-            const char* required = std::getenv("AMALGAM_REQUIRE_GPU");
-            if (required && std::string(required) == "1") FAIL() << "no GPU is visible, and AMALGAM_REQUIRE_GPU is 1";
-            GTEST_SKIP() << "no GPU is visible";
-        }
+        GpuTest::SetUp();
+        if (!has_gpu()) return;
         work_ = std::make_unique<CudaQueue>(open_gpu(0, 1).context);
     }
     void TearDown() override {

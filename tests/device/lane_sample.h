@@ -11,6 +11,7 @@
 
 #include "kernels/pack.h"
 #include "src/device/device.h"
+#include "tests/device/gpu_test.h"
 
 namespace amalgam {
 
@@ -103,15 +104,12 @@ inline Operand later(const Operand& operand, int64_t elements) {
     return {static_cast<const unsigned char*>(operand.data) + elements * stored_bytes(operand.dtype), operand.dtype};
 }
 
-/// Tests that run on every GPU there is, or on the emulated one. AMALGAM_REQUIRE_GPU=1: its absence is a failure.
-class LaneTest : public testing::Test {
+/// Passes of both devices.
+class LaneTest : public GpuTest {
   protected:
     void SetUp() override {
-        if (cuda_device_count() == 0) {
-            const char* required = std::getenv("AMALGAM_REQUIRE_GPU");
-            if (required && std::string(required) == "1") FAIL() << "no GPU is visible, and AMALGAM_REQUIRE_GPU is 1";
-            GTEST_SKIP() << "no GPU is visible";
-        }
+        GpuTest::SetUp();
+        if (!has_gpu()) return;
         cpu_device_ = make_cpu_device();
         cuda_device_ = make_cuda_device(0, 1);
         cpu_ = cpu_device_->make_lane({});

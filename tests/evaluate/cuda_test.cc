@@ -1,5 +1,6 @@
 // Scores on a GPU, or on the emulated one, against those on the CPU: random decoders of every family, and the zoo.
 #include "src/evaluate/cuda_decoder.h"
+#include "tests/device/gpu_test.h"
 
 #include <gmock/gmock.h>
 
@@ -130,15 +131,8 @@ Answers ask(Scorer& scorer) {
     return answers;
 }
 
-/// AMALGAM_REQUIRE_GPU=1: the absence of a GPU is a failure.
-class OnGpu : public testing::Test {
+class OnGpu : public GpuTest {
   protected:
-    void SetUp() override {
-        if (cuda_device_count() > 0) return;
-        const char* required = std::getenv("AMALGAM_REQUIRE_GPU");
-        if (required && std::string(required) == "1") FAIL() << "no GPU is visible, and AMALGAM_REQUIRE_GPU is 1";
-        GTEST_SKIP() << "no GPU is visible";
-    }
     static ReaderWeights weights_for(const Family& family, MatrixLayout layout, Compute compute = Compute::float32) {
         const DecoderConfig config = config_of(family);
         return {config, std::make_unique<RandomReader>(config.norm_offset != 0), compute, true, layout};

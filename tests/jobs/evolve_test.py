@@ -70,6 +70,18 @@ for ranks, words in ((3, ["--groups", "1"]),) if test.light else ((2, []), (4, [
 evolve("seed", "--seed", "5", "--no-checkpoint")
 test.expect(trajectory("seed") != path, "another seed has no effect")
 
+# Numbers that somebody knows
+known = [round(0.1 * number, 1) for number in range(4)]
+hand = test.recipe("hand", "task_arithmetic", [f"m{number}" for number in range(4)], "b", "weight = 0")
+with open(test.place(hand)) as file:
+    text = file.read()
+for weight in known:
+    text = text.replace("weight = 0 ", f"weight = {weight} ", 1) if weight else text.replace("weight = 0 ", "weight = 0.0 ", 1)
+test.write("hand.toml", text)
+evolve("hand", "--set", f'search.hand_made=["{test.place("hand.toml")}"]', "--no-checkpoint")
+injected = [r["genome"] for r in records("hand") if r["kind"] == "evaluation" and r["origin"] == "injected"]
+test.expect(injected == [[weight for weight in known for _ in range(3)]], f"injected: {injected}\n{text}")
+
 # Killed at some moments, and gone on with on another number of ranks
 draw = random.Random(1)
 killed = 0
@@ -125,6 +137,24 @@ for space, more in (("dfs", []), ("ps-dfs", ["--set", "search.data_flow.evaluati
     evolve(space, "--set", f"search.space={space}", "--set", "search.data_flow.repeats=1", *more, "--no-checkpoint")
     test.expect(result(space)["space"] == space, f"{space}: another space")
 evolve("random", "--set", "search.optimiser=random", "--no-checkpoint")
+# Candidates without a score rank last, with their reason; here all of them: a model has a NaN
+broken = shutil.copytree(ZOO, test.place("broken-zoo"))
+for place, folders, names in os.walk(broken):
+    for name in (*folders, *names):
+        os.chmod(os.path.join(place, name), 0o755)
+weights = os.path.join(broken, "models", "distract", "model.safetensors")
+with open(weights, "r+b") as file:
+    data = bytearray(file.read())
+    header = int.from_bytes(data[:8], "little")
+    begin = json.loads(data[8 : 8 + header])["model.norm.weight"]["data_offsets"][0]
+    data[8 + header + begin : 8 + header + begin + 2] = b"\xc0\x7f"  # NaN
+    file.seek(0)
+    file.write(data)
+failed = evolve("broken", "--set", f"zoo.root={broken}", "--no-checkpoint", code=1)
+test.expect("no candidate could be scored" in failed.stderr, "a search without any score", failed)
+test.expect(any(r["kind"] == "evaluation" and not r["ok"] and "finite" in r["error"] for r in records("broken")),
+            "a merge with NaN has a score")
+
 # Another search does not go on in its folder, and mistakes are named
 changed = evolve("alone", "--set", "search.genes.weight.high=2.5", code=1)
 test.expect("another one" in changed.stderr, "another search goes on", changed)

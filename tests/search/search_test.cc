@@ -1,0 +1,141 @@
+#include "src/search/search.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "src/base/error.h"
+
+namespace amalgam {
+namespace {
+
+using testing::HasSubstr;
+
+/// One group that scores a recipe by a function of it, at once.
+class FunctionGroups final : public SearchGroups {
+  public:
+    using Score = std::function<double(const Recipe& recipe, ItemSet set)>;
+    explicit FunctionGroups(Score score) : score_(std::move(score)) {}
+    int count() const override { return 1; }
+    void start(int group, const SearchJob& job) override {
+        ++asked;
+        const Instruction instruction = decode_instruction(job.instruction);
+        event_ = Event{group, job.id, job.attempt, true, ""};
+        try {
+            const double score = score_(parse_recipe(instruction.recipe, "candidate.toml"), instruction.set);
+            event_->answer = encode_answer({score, 0, {{score, 0, {score}}}});
+        } catch (const Error& error) {
+            event_->valid = false;
+            event_->answer = error.what();
+        }
+        time_ += 1;
+    }
+    std::optional<Event> wait(double) override { return std::exchange(event_, std::nullopt); }
+    double now() override { return time_; }
+    int asked = 0;
+
+  private:
+    Score score_;
+    std::optional<Event> event_;
+    double time_ = 0;
+};
+
+SearchInputs planted(const std::string& settings) {
+    SearchInputs inputs;
+    inputs.config = parse_search(
+        "[merge]\nmerge_method = \"task_arithmetic\"\nbase_model = \"b\"\nmodels = [\"m/one\", \"m/two\"]\n"
+        "[search]\nlayer_groups = 2\ngenes.weight = { low = -1, high = 2, start = 0.5, sigma = 0.2 }\n" +
+            settings + "[[tasks]]\nsearch = \"s\"\nheldout = \"h\"\n",
+        "search.toml");
+    Task task;
+    task.name = "t";
+    task.items.resize(1);
+    task.items[0].answer = {7};
+    inputs.search = inputs.heldout = {task};
+    inputs.layers = 4;
+    return inputs;
+}
+
+/// Distance of the weights to a planted recipe's; sources and their uniform merge score 0.
+double closeness(const Recipe& recipe) {
+    if (recipe.method != "task_arithmetic") return 0;
+    const double wanted[2][2] = {{0.2, 1.1}, {0.9, -0.3}};
+    double distance = 0;
+    for (size_t model = 0; model < 2; ++model) {
+        const std::vector<double>& gradient = recipe.models[model].parameters.at("weight").entries[0].gradient;
+        EXPECT_EQ(gradient.size(), 4u);
+        EXPECT_EQ(gradient[0], gradient[1]);
+        EXPECT_EQ(gradient[2], gradient[3]);
+        for (size_t group : {0u, 1u}) distance += std::pow(gradient[2 * group] - wanted[model][group], 2);
+    }
+    return 1 - distance;
+}
+
+SearchResult run(const SearchInputs& inputs, FunctionGroups& groups, std::vector<std::string>& journal) {
+    SearchWorld world;
+    world.groups = &groups;
+    const std::vector<std::string> before = journal;
+    world.append = [&](const std::string& record, bool) { journal.push_back(record); };
+    return run_search(inputs, world, before);
+}
+
+TEST(Search, FindsAPlantedRecipe) {
+    const SearchInputs inputs = planted("evaluations = 300\n");
+    FunctionGroups groups([](const Recipe& recipe, ItemSet) { return closeness(recipe); });
+    std::vector<std::string> journal;
+    const SearchResult result = run(inputs, groups, journal);
+    EXPECT_TRUE(result.complete);
+    EXPECT_LE(result.evaluations, 300);
+    EXPECT_GT(result.best.search.score, 1 - 1e-3);
+    EXPECT_THAT(result.best.genome,
+                testing::ElementsAre(testing::DoubleNear(0.2, 0.03), testing::DoubleNear(1.1, 0.03),
+                                     testing::DoubleNear(0.9, 0.03), testing::DoubleNear(-0.3, 0.03)));
+    // All is known the second time.
+    const int asked = groups.asked;
+    const size_t records = journal.size();
+    const SearchResult again = run(inputs, groups, journal);
+    EXPECT_EQ(groups.asked, asked);
+    EXPECT_EQ(again.best.genome, result.best.genome);
+    EXPECT_EQ(journal.size(), records + 1);  // its end
+}
+
+TEST(Search, OneThatHasNoScoreCostsNobodyTheWinner) {
+    const SearchInputs inputs = planted("evaluations = 30\n");
+    int number = 0;
+    FunctionGroups groups([&](const Recipe& recipe, ItemSet) {
+        if (recipe.method == "passthrough" && recipe.models[0].model == "m/two") fail("broken");
+        if (recipe.method == "task_arithmetic" && ++number % 3 == 0) return double(NAN);
+        return closeness(recipe);
+    });
+    std::vector<std::string> journal;
+    const SearchResult result = run(inputs, groups, journal);
+    EXPECT_TRUE(result.complete);
+    EXPECT_EQ(result.sources[0].error, "");
+    EXPECT_EQ(result.sources[1].error, "broken");
+    const auto json = nlohmann::json::parse(result_json(inputs, result));
+    EXPECT_EQ(json["sources"]["two"]["error"], "broken");
+    EXPECT_TRUE(json["sources"]["one"].contains("heldout"));
+    EXPECT_TRUE(json["best"].contains("heldout"));
+}
+
+TEST(Search, TimeEndsIt) {
+    const SearchInputs inputs = planted("evaluations = 300\nseconds = 20\n");
+    FunctionGroups groups([](const Recipe& recipe, ItemSet) { return closeness(recipe); });
+    std::vector<std::string> journal;
+    const SearchResult result = run(inputs, groups, journal);
+    EXPECT_TRUE(result.complete);
+    EXPECT_THAT(result.reason, HasSubstr("20 s"));
+    EXPECT_LE(groups.asked, 20 + 1 + 7);  // the mean; the winner, two sources and the uniform merge on their items
+}
+
+TEST(Search, ReadsNoOtherSearchsJournal) {
+    std::vector<std::string> journal;
+    FunctionGroups groups([](const Recipe& recipe, ItemSet) { return closeness(recipe); });
+    run(planted("evaluations = 20\n"), groups, journal);
+    EXPECT_THROW(run(planted("evaluations = 20\nseed = 2\n"), groups, journal), Error);
+    EXPECT_NO_THROW(run(planted("evaluations = 40\n"), groups, journal));
+}
+
+}  // namespace
+}  // namespace amalgam
