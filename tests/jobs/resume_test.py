@@ -75,8 +75,10 @@ def interrupted(recipe, share, ranks, number=signal.SIGKILL):
         remove("out")
         started = Started(test, recipe, "out", *SETTINGS, ranks=ranks)
         members = started.wait_for(share * BLOCKS)
-        only_launcher = [started.process.pid] if number == signal.SIGTERM and members else members
-        code = started.end(only_launcher, number)
+        if number == signal.SIGTERM and members:
+            code = started.end(members[:1], number, held=members[1:])
+        else:
+            code = started.end(members, number)
         if not os.path.exists(test.place("out")):
             return code
     test.expect(False, f"no merge was slow enough to be ended: {share}, {ranks} ranks, signal {number}")

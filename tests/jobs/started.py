@@ -91,10 +91,15 @@ class Started:
         signal_all(members, signal.SIGCONT)
         return []
 
-    def end(self, members, number):
-        """Its exit code after a signal to those members; SIGCONT lets it go on."""
+    def end(self, members, number, held=()):
+        """Its exit code after a signal to those members; SIGCONT lets it go on. `held` stay asleep until it ended:
+        mpirun wakes its ranks a second before it ends them, and a merge is over in less."""
         signal_all(members, number)
         signal_all(members, signal.SIGCONT)
+        deadline = time.monotonic() + 60
+        while held and self.process.poll() is None and time.monotonic() < deadline:
+            signal_all(held, signal.SIGSTOP)
+            time.sleep(0.001)
         code = self.process.wait(timeout=60)
         deadline = time.monotonic() + 60
         while session_of(self.process) and time.monotonic() < deadline:
