@@ -113,6 +113,8 @@ Json notes_json(const Run& run) {
 std::vector<std::pair<std::string, double>> genome_of(const Run& run, const RunResult& result) {
     std::map<std::string_view, size_t> places;
     for (const RunGene& gene : run.start.genes) places.emplace(gene.name, places.size());
+    for (const RunPhase& phase : run.phases)
+        for (const RunGene& gene : phase.genes) places.emplace(gene.name, places.size());
     const auto place = [&](const std::pair<std::string, double>& gene) {
         const auto found = places.find(gene.first);
         return found == places.end() ? places.size() : found->second;

@@ -163,14 +163,14 @@ PhaseGenes genes_of(const Run& run, const std::string& phase, const std::vector<
     return genes;
 }
 
-RunGene gene_of(const Run& run, const std::optional<RunResult>& result, size_t gene, size_t count) {
-    if (run.start.genes.size() == count) return run.start.genes[gene];
+RunGene gene_of(const std::vector<RunGene>& known, const std::optional<RunResult>& result, size_t gene, size_t count) {
+    if (known.size() == count) return known[gene];
     RunGene named{fmt::format("gene {}", gene + 1), "", unknown, unknown};
     if (result && result->best.genome.size() == count) named.name = result->best.genome[gene].first;
     return named;
 }
 
-Json genes_json(const Run& run, const std::optional<RunResult>& result, const PhaseGenes& genes,
+Json genes_json(const std::vector<RunGene>& known, const std::optional<RunResult>& result, const PhaseGenes& genes,
                 Json& shown_generations) {
     const size_t count = genes.genomes.empty() ? 0 : genes.genomes[0].size();
     const auto value = [&](size_t generation, size_t gene) {
@@ -183,7 +183,7 @@ Json genes_json(const Run& run, const std::optional<RunResult>& result, const Ph
     };
     std::vector<Row> rows;
     for (size_t gene = 0; gene < count; ++gene) {
-        RunGene about = gene_of(run, result, gene, count);
+        RunGene about = gene_of(known, result, gene, count);
         double low = INFINITY, high = -INFINITY;
         for (size_t generation = 0; generation < genes.genomes.size(); ++generation) {
             if (!std::isfinite(value(generation, gene))) continue;
@@ -343,7 +343,7 @@ Json phases_json(const Run& run, const std::optional<RunResult>& result) {
     for (const std::string& name : names) {
         const PhaseGenes genes = genes_of(run, name, generations);
         Json shown = Json::array();
-        Json list = genes_json(run, result, genes, shown);
+        Json list = genes_json(run.genes(name), result, genes, shown);
         phases.push_back({{"name", name},
                           {"what", genes.means ? "The mean of the optimiser's distribution after each generation."
                                                : "The best candidate of each generation."},

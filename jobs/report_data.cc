@@ -292,7 +292,10 @@ Json settings_json(const Run& run, const std::optional<RunResult>& result) {
     add("tie-breaker", std::isfinite(start.tie_breaker)
                            ? fmt::format("{} x mean log-likelihood of the answers", start.tie_breaker)
                            : "");
-    add("genes", fmt::format("{}", start.genes.size()));
+    std::string genes = fmt::format("{}", start.genes.size());
+    for (size_t phase = 1; phase < run.phases.size(); ++phase)
+        genes += fmt::format(", then {} ({})", run.phases[phase].genes.size(), run.phases[phase].name);
+    add("genes", genes);
     std::string sources;
     for (const std::string& source : start.sources) sources += (sources.empty() ? "" : ", ") + source;
     add("sources", sources);

@@ -59,6 +59,14 @@ std::vector<std::pair<std::string, double>> named_numbers(const Json& json) {
     return values;
 }
 
+std::vector<RunGene> genes_of(const Json& json) {
+    std::vector<RunGene> genes;
+    for (const Json& gene : json)
+        genes.push_back(
+            {text(at(gene, "name")), text(at(gene, "kind")), number(at(gene, "low")), number(at(gene, "high"))});
+    return genes;
+}
+
 RunStart start_of(const Json& json) {
     RunStart start;
     start.key = text(at(json, "key"));
@@ -69,9 +77,7 @@ RunStart start_of(const Json& json) {
     start.population = whole(at(json, "population"));
     start.tie_breaker = number(at(json, "tie_breaker"));
     start.time = number(at(json, "time"));
-    for (const Json& gene : at(json, "genes"))
-        start.genes.push_back(
-            {text(at(gene, "name")), text(at(gene, "kind")), number(at(gene, "low")), number(at(gene, "high"))});
+    start.genes = genes_of(at(json, "genes"));
     for (const Json& task : at(json, "tasks"))
         start.tasks.push_back({text(at(task, "name")), text(at(task, "metric")), whole(at(task, "items")),
                                std::max<int64_t>(0, whole(at(task, "heldout_items")))});
@@ -165,6 +171,12 @@ bool RunEvaluation::counts() const {
     return set == "search" && duplicate_of == 0 && (origin == "drawn" || origin == "injected" || origin == "mean");
 }
 
+const std::vector<RunGene>& Run::genes(const std::string& phase) const {
+    const auto found =
+        std::find_if(phases.begin(), phases.end(), [&](const RunPhase& one) { return one.name == phase; });
+    return found == phases.end() ? start.genes : found->genes;
+}
+
 RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
     while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
     const auto files = disk_files();
@@ -203,6 +215,8 @@ void RunFolder::add(std::string_view line) {
         if (std::isfinite(evaluation.ended)) run_.seconds = std::max(run_.seconds, evaluation.ended);
         run_.groups = std::max(run_.groups, evaluation.group + 1);
         run_.evaluations.push_back(std::move(evaluation));
+    } else if (kind == "phase") {
+        run_.phases.push_back({text(at(json, "name")), genes_of(at(json, "genes"))});
     } else if (kind == "generation") {
         run_.generations.push_back(generation_of(json, session_start_));
     } else if (kind == "group_lost") {

@@ -79,6 +79,12 @@ struct RunResult {
     std::vector<RunTaskResult> tasks;
 };
 
+/// A part of a search with genes of its own: PS, or DFS.
+struct RunPhase {
+    std::string name;
+    std::vector<RunGene> genes;
+};
+
 struct RunStart {
     std::string key, space, optimiser;
     uint64_t seed = 0;
@@ -91,6 +97,7 @@ struct RunStart {
 
 struct Run {
     RunStart start;
+    std::vector<RunPhase> phases;
     std::vector<RunEvaluation> evaluations;
     std::vector<RunGeneration> generations;
     std::vector<RunEvent> lost_groups, sessions;  ///< sessions after the first: where they begin
@@ -101,6 +108,9 @@ struct Run {
     double seconds = 0;      ///< when the last record was written; time between sessions does not count
     int64_t unreadable = 0;  ///< records with a right checksum that are none of a search
     bool torn = false;       ///< something follows the last record
+
+    /// Those of a phase; of one that the journal has no record of, those of the start.
+    const std::vector<RunGene>& genes(const std::string& phase) const;
 };
 
 /// Reads a run folder, again and again if it grows.

@@ -248,6 +248,7 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     for (const auto& [name, value] : config_.options)
         set_option(settings, find_optimiser(config_.optimiser), name, value);
     const std::unique_ptr<Optimiser> optimiser = make_optimiser(config_.optimiser, phase.space->genes(), settings);
+    journal_.phase(phase.name, phase.space->genes());
     std::vector<std::vector<double>> hand_made;
     if (phase.name == "ps")
         for (const Recipe& recipe : config_.hand_made) hand_made.push_back(phase.space->genome(recipe));
@@ -332,10 +333,7 @@ std::unique_ptr<RecipeSpace> Search::path_space(const std::string& first) const 
 
 void Search::write_start(const RecipeSpace& space) {
     using Json = nlohmann::json;
-    Json genes = Json::array(), tasks = Json::array(), sources = Json::array();
-    constexpr const char* kinds[] = {"continuous", "integer", "binary"};
-    for (const Gene& gene : space.genes())
-        genes.push_back({{"name", gene.name}, {"low", gene.low}, {"high", gene.high}, {"kind", kinds[int(gene.kind)]}});
+    Json tasks = Json::array(), sources = Json::array();
     for (size_t task = 0; task < inputs_.search.size(); ++task)
         tasks.push_back({{"name", inputs_.search[task].name},
                          {"metric", metric_name(inputs_.search[task].metric)},
@@ -351,7 +349,7 @@ void Search::write_start(const RecipeSpace& space) {
                         {"evaluations", config_.evaluations},
                         {"options", config_.options},
                         {"tie_breaker", config_.tie_breaker},
-                        {"genes", std::move(genes)},
+                        {"genes", genes_json(space.genes())},
                         {"tasks", std::move(tasks)},
                         {"sources", std::move(sources)}}
                        .dump());

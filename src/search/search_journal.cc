@@ -44,6 +44,14 @@ ItemSet set_of(const std::string& name) {
 
 }  // namespace
 
+Json genes_json(const std::vector<Gene>& genes) {
+    constexpr const char* kinds[] = {"continuous", "integer", "binary"};
+    Json json = Json::array();
+    for (const Gene& gene : genes)
+        json.push_back({{"name", gene.name}, {"low", gene.low}, {"high", gene.high}, {"kind", kinds[int(gene.kind)]}});
+    return json;
+}
+
 SearchJournal::SearchJournal(const std::vector<std::string>& records, const std::string& key, Append append)
     : append_(std::move(append)) {
     double last = 0;
@@ -75,6 +83,8 @@ SearchJournal::SearchJournal(const std::vector<std::string>& records, const std:
                     known.error = json.at("error");
                 known.seconds = json.at("ended").get<double>() - json.at("started").get<double>();
                 known_[{json.at("recipe_hash"), int(set_of(json.at("set")))}] = std::move(known);
+            } else if (kind == "phase") {
+                written_.insert(place_of(json.at("name"), -1, -1));
             } else if (kind == "generation") {
                 written_.insert(place_of(json.at("phase"), json.at("generation"), -1));
             }
@@ -89,6 +99,11 @@ SearchJournal::SearchJournal(const std::vector<std::string>& records, const std:
 const Known* SearchJournal::find(const std::string& hash, ItemSet set) const {
     const auto found = known_.find({hash, int(set)});
     return found == known_.end() ? nullptr : &found->second;
+}
+
+void SearchJournal::phase(const std::string& name, const std::vector<Gene>& genes) {
+    if (!written_.insert(place_of(name, -1, -1)).second) return;
+    append_(Json{{"kind", "phase"}, {"name", name}, {"genes", genes_json(genes)}}.dump(), true);
 }
 
 void SearchJournal::evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job) {

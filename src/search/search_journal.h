@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ struct Asked {
     std::string hash;  ///< of the recipe's text
 };
 
+nlohmann::json genes_json(const std::vector<Gene>& genes);
+
 class SearchJournal {
   public:
     using Append = std::function<void(const std::string& record, bool sync)>;
@@ -44,6 +47,8 @@ class SearchJournal {
     int64_t next_id() { return next_id_++; }
 
     void start(const std::string& record) { append_(record, true); }
+    /// A phase begins; its genomes are of these genes.
+    void phase(const std::string& name, const std::vector<Gene>& genes);
     void evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job);
     void duplicate(const Asked& asked, const Known& known, double objective);
     void generation(const std::string& phase, int64_t generation, const std::vector<double>& objectives,
@@ -54,7 +59,7 @@ class SearchJournal {
   private:
     Append append_;
     std::map<std::pair<std::string, int>, Known> known_;
-    std::set<std::string> written_;  ///< what need not be written again: duplicates and generations
+    std::set<std::string> written_;  ///< what need not be written again: duplicates, generations, phases
     int64_t next_id_ = 1;
     bool begun_ = false;
     double seconds_before_ = 0;

@@ -136,6 +136,11 @@ test.expect(json.loads(known.stdout)["score"] == want["sources"]["math-en"]["hel
 for space, more in (("dfs", []), ("ps-dfs", ["--set", "search.data_flow.evaluations=12"])):
     evolve(space, "--set", f"search.space={space}", "--set", "search.data_flow.repeats=1", *more, "--no-checkpoint")
     test.expect(result(space)["space"] == space, f"{space}: another space")
+    phases = [(r["name"], len(r["genes"])) for r in records(space) if r["kind"] == "phase"]
+    for name, genes in phases:
+        test.expect({len(r["genome"]) for r in records(space) if r["kind"] == "evaluation" and r["phase"] == name} == {genes},
+                    f"{space}: genes of {name}")
+    test.expect([name for name, _ in phases] == space.split("-"), f"{space}: phases {phases}")
 evolve("random", "--set", "search.optimiser=random", "--no-checkpoint")
 # Candidates without a score rank last, with their reason; here all of them: a model has a NaN
 broken = shutil.copytree(ZOO, test.place("broken-zoo"))

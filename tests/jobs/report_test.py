@@ -94,6 +94,22 @@ def check_ended(root):
     return folder
 
 
+def check_phases(root):
+    """The second phase of a search has genes of its own."""
+    search = SearchRun(genes=4, budget=96)
+    first = search.names
+    search.search(3)
+    names = [f"0:1.{layer}" for layer in range(4)]
+    search.phase, search.generation = "dfs", 0
+    search.add(kind="phase", name="dfs", genes=[{"name": name, "low": 0, "high": 1, "kind": "binary"} for name in names])
+    search.search(3)
+    folder = os.path.join(root, "phases")
+    search.write(folder)
+    data = data_of(program.run("report", folder, "--out", "-").stdout)
+    expect([[gene["name"] for gene in phase["genes"]] for phase in data["phases"]] == [first, names], "genes of phases")
+    expect(data["phases"][1]["genes"][0]["low"] == 0, "bounds of the second phase's genes")
+
+
 def check_killed(root):
     """A report of every beginning of a journal, wherever it was cut."""
     search = SearchRun(genes=3, budget=60, tasks=["one"], items=5, optimiser="random")
@@ -211,6 +227,7 @@ def check_live(root):
 
 with tempfile.TemporaryDirectory(prefix="amalgam-test-") as main_folder:
     ended_run = check_ended(main_folder)
+    check_phases(main_folder)
     check_killed(main_folder)
     check_awkward(main_folder)
     check_hostile(main_folder)
