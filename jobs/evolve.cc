@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#include <atomic>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +15,7 @@
 #include "src/base/bytes.h"
 #include "src/base/log.h"
 #include "src/base/shell_word.h"
+#include "src/base/stop_request.h"
 #include "src/recipe/resolve.h"
 #include "src/run/evaluator_group.h"
 #include "src/run/merge_job.h"
@@ -56,14 +56,8 @@ constexpr std::string_view examples =
     "amalgam evolve configs/evolve-tiny.toml run/\n"
     "mpirun -n 5 amalgam evolve configs/evolve-tiny.toml run/ --seed 7 --evaluations 200";
 
-std::atomic<bool> asked_to_stop{false};
-
-/// Ends between two candidates, so that the same command can go on.
-void stop_when_asked() {
-    struct sigaction action {};
-    action.sa_handler = [](int) { asked_to_stop.store(true); };
-    for (int number : {SIGUSR1, SIGTERM, SIGINT}) ::sigaction(number, &action, nullptr);
-}
+/// They end a search between two candidates, so that the same command can go on.
+constexpr int stop_signals[] = {SIGUSR1, SIGTERM, SIGINT};
 
 void write_text(const std::string& path, const std::string& text) {
     std::ofstream file(path + ".new", std::ios::binary);
@@ -177,6 +171,14 @@ std::string command_text(const Arguments& arguments) {
     return command;
 }
 
+/// Says that rank 0 has done all it will: mpirun may not return when a rank was lost, and who watches knows by this file.
+std::string done_file(const std::string& folder) { return folder + "/done"; }
+
+void say_done(const std::string& folder, bool finished) {
+    if (!finished && stop_signal() == SIGUSR1) leave_requeue_marker();
+    write_text(done_file(folder), finished ? "finished\n" : "stopped\n");
+}
+
 /// The folder of a search.
 class RunFolder {
   public:
@@ -189,6 +191,7 @@ class RunFolder {
             fail("{}: is there and is no folder of a search: choose another one", printable(path_));
         std::filesystem::create_directories(path_, error);
         check(!error, "{}: cannot be made: {}", printable(path_), error.message());
+        std::filesystem::remove(done_file(path_), error);
         writer_ = std::make_unique<JournalWriter>(journal);
         if (there) records_ = read_journal(journal).lines;
         write_text(path_ + "/search.toml", inputs.config.text);
@@ -217,6 +220,7 @@ MergeOptions merge_of(const Arguments& arguments, const std::string& recipe, con
     merge.device = DeviceKind::cpu;
     merge.memory = arguments.bytes("memory", 0);
     merge.threads = int(arguments.integer("threads", 0, 1, 4096));
+    merge.stop = stop_asked;
     merge.command = fmt::format("amalgam merge {} {}", std::filesystem::path(recipe).filename().string(),
                                 std::filesystem::path(out).filename().string());
     return merge;
@@ -271,8 +275,17 @@ class SearchProgress {
     double next_ = 0;
 };
 
-/// What rank 0 does; whether the winner is to be written.
-bool control(const Arguments& arguments, const SearchInputs& inputs, SearchGroups& groups, bool& lost) {
+enum class Ending { stopped, to_write, finished };
+
+/// The winner as a checkpoint.
+Ending write_best(Communicator& world, const Arguments& arguments) {
+    const std::string folder = arguments.positionals[1];
+    const MergeEnd end = run_merge(world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+    return end == MergeEnd::finished ? Ending::finished : Ending::stopped;
+}
+
+/// What rank 0 does, but for writing the winner.
+Ending control(const Arguments& arguments, const SearchInputs& inputs, SearchGroups& groups, bool& lost) {
     RunFolder folder(arguments, inputs);
     const int64_t evaluations = inputs.config.evaluations;
     SearchProgress progress(arguments.has("quiet"), evaluations);
@@ -289,10 +302,12 @@ bool control(const Arguments& arguments, const SearchInputs& inputs, SearchGroup
         const std::string out = folder.path() + "/" + name;
         write_text(out + ".toml", recipe_to_toml(recipe));
         const auto alone = self_communicator();
-        run_merge(*alone, merge_of(arguments, out + ".toml", out));
+        MergeOptions merge = merge_of(arguments, out + ".toml", out);
+        merge.stop = nullptr;  // the search cannot go on without it
+        run_merge(*alone, merge);
         return std::filesystem::absolute(out).string();
     };
-    world.interrupted = [] { return asked_to_stop.load(); };
+    world.interrupted = stop_asked;
     world.controller.lease = inputs.config.lease;
     world.controller.quorum = inputs.config.quorum;
     if (!folder.records().empty()) {
@@ -303,7 +318,7 @@ bool control(const Arguments& arguments, const SearchInputs& inputs, SearchGroup
     const SearchResult result = run_search(inputs, world, folder.records());
     if (!result.complete) {
         log_info("stopped ({}): the same command goes on", result.reason);
-        return false;
+        return Ending::stopped;
     }
     write_text(folder.path() + "/best.toml", recipe_to_toml(result.best.recipe));
     try {
@@ -313,7 +328,7 @@ bool control(const Arguments& arguments, const SearchInputs& inputs, SearchGroup
     }
     write_text(folder.path() + "/result.json", result_json(inputs, result));
     print_out(result_text(result));
-    return !arguments.has("no-checkpoint");
+    return arguments.has("no-checkpoint") ? Ending::finished : Ending::to_write;
 }
 
 int group_count(const Arguments& arguments, const Communicator& world) {
@@ -328,9 +343,10 @@ int run_alone(const Arguments& arguments, const SearchInputs& inputs, Files& fil
     InstructionScorer scorer(arguments, files, inputs, world, world);
     const auto groups = groups_in_process([&](const std::string& text) { return scorer.score(text); });
     bool lost = false;
-    if (!control(arguments, inputs, *groups, lost)) return 0;
     const std::string folder = arguments.positionals[1];
-    run_merge(world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+    Ending ending = control(arguments, inputs, *groups, lost);
+    if (ending == Ending::to_write) ending = write_best(world, arguments);
+    say_done(folder, ending == Ending::finished);
     return 0;
 }
 
@@ -346,16 +362,18 @@ int run_on_groups(const Arguments& arguments, const SearchInputs& inputs, Files&
         } else {
             join = wait_for_retirement(world);
         }
-        if (join) run_merge(world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+        if (join) write_best(world, arguments);
         return 0;
     }
     const auto groups = groups_of_ranks(world, count);
     bool lost = false;
-    const bool write = control(arguments, inputs, *groups, lost);
+    Ending ending = control(arguments, inputs, *groups, lost);
+    const bool write = ending == Ending::to_write;
     // Collectives would wait for a lost group for ever.
     retire_groups(world, count, write && !lost);
     const auto alone = self_communicator();
-    if (write) run_merge(lost ? *alone : world, merge_of(arguments, folder + "/best.toml", folder + "/best"));
+    if (write) ending = write_best(lost ? *alone : world, arguments);
+    say_done(folder, ending == Ending::finished);
     if (lost) {
         log_info("done; ranks that were lost do not end: the launcher may have to be stopped");
         std::fflush(nullptr);
@@ -379,7 +397,7 @@ int run(const Arguments& arguments) {
             error = caught.what();
         }
         world.agree(error);
-        stop_when_asked();
+        catch_stop_signals(stop_signals);
         return world.size() > 1 ? run_on_groups(arguments, inputs, *files, world)
                                 : run_alone(arguments, inputs, *files, world);
     });

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <exception>
 #include <filesystem>
 #include <new>
@@ -12,6 +13,7 @@
 #include "jobs/on_ranks.h"
 #include "src/base/log.h"
 #include "src/base/shell_word.h"
+#include "src/base/stop_request.h"
 #include "src/comm/session.h"
 
 namespace amalgam {
@@ -50,7 +52,9 @@ constexpr std::string_view description =
     "Reads the recipe and the models it names, merges them tensor by tensor and writes a Hugging Face folder. The same "
     "recipe gives the same bytes for any number of ranks and threads and any amount of memory.\n\n"
     "A merge that was ended, however it was, goes on when the same command is given again, with any number of ranks. "
-    "Paths in the recipe count from the working directory, else from the recipe's folder.";
+    "Paths in the recipe count from the working directory, else from the recipe's folder.\n\n"
+    "SIGUSR1 ends it early with exit code 0 and makes the file that REQUEUE_MARKER names, if that is set: the batch "
+    "scripts in slurm/ then start it again.";
 
 constexpr std::string_view examples =
     "amalgam merge ties.yaml out/\n"
@@ -108,10 +112,17 @@ MergeOptions merge_options(const Arguments& arguments) {
 }
 
 int run(const Arguments& arguments) {
-    const MergeOptions wanted = merge_options(arguments);
+    constexpr int signals[] = {SIGUSR1};
+    catch_stop_signals(signals);
+    MergeOptions wanted = merge_options(arguments);
+    wanted.stop = stop_asked;
     if (wanted.quiet) set_log_level(LogLevel::warning);
     return run_on_ranks([&](Session& session) {
-        run_merge(session.world(), wanted);
+        Communicator& world = session.world();
+        if (run_merge(world, wanted) == MergeEnd::finished) return 0;
+        const bool again = world.all_reduce_max(uint64_t(stop_signal() == SIGUSR1 ? 1 : 0)) != 0;
+        if (again && world.rank() == 0) leave_requeue_marker();
+        log_info("stopped as asked: the same command goes on where this one ends");
         return 0;
     });
 }

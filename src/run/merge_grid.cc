@@ -9,6 +9,7 @@ void add(MergeTotals& sum, MergeTotals&& part) {
     sum.bytes_read += part.bytes_read;
     sum.bytes_written += part.bytes_written;
     sum.bytes_resumed += part.bytes_resumed;
+    sum.stopped |= part.stopped;
     sum.saturated += part.saturated;
     sum.nonfinite_output += part.nonfinite_output;
     sum.emptied_inputs += part.emptied_inputs;
@@ -45,6 +46,7 @@ MergeTotals merge_on_grid(Communicator& world, int groups, const Merge& merge, c
         for (int of_model : settings.axis.group_of_model)
             links.work.here.push_back(of_model == every_group || of_model == group);
         add(totals, Merger(*column, merge, layout, rows, inputs, outputs, journal, finished, links).run());
+        if (totals.stopped) settings.stop = [] { return true; };
         settings.filter = TaskFilter::copies;
     }
     add(totals, Merger(*shards, merge, layout, plan, inputs, outputs, journal, finished, settings).run());

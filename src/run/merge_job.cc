@@ -183,7 +183,7 @@ std::vector<std::string> input_paths(const Merge& merge) {
 
 }  // namespace
 
-void run_merge(Communicator& world, const MergeOptions& options) {
+MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
     const auto start = Clock::now();
     const bool first = world.rank() == 0;
     raise_file_limit();
@@ -210,7 +210,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
         if (first)
             log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do",
                      options.out);
-        return;
+        return MergeEnd::finished;
     }
 
     MergerSettings settings;
@@ -254,6 +254,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
         std::abort();
     });
     settings.touch = [&] { watchdog.touch(); };
+    settings.stop = options.stop;
 
     OutputFiles outputs(building, job.layout,
                         std::clamp<uint64_t>(settings.memory / 16, uint64_t(1) << 18, uint64_t(32) << 20));
@@ -274,7 +275,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
     const auto synced = Clock::now();
     outputs.sync();
     journal->flush();
-    world.barrier();
+    if (world.all_reduce_max(uint64_t(totals.stopped ? 1 : 0)) != 0) return MergeEnd::stopped;
     facts.sync_seconds = seconds_since(synced);
     progress.finish();
 
@@ -300,6 +301,7 @@ void run_merge(Communicator& world, const MergeOptions& options) {
             write_report(options.report, report_text(job.merge, job.recipe, job.layout, all, facts));
         if (!options.quiet) fmt::print("{}\n", summary_text(job.merge, job.layout, all, facts, options.out));
     });
+    return MergeEnd::finished;
 }
 
 }  // namespace amalgam

@@ -1,6 +1,7 @@
 // A whole merge, from recipe to published folder, on all ranks.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,13 +28,16 @@ struct MergeOptions {
     bool skip_on_mismatch = false;
     bool take_integers = false;
     bool fail_on_nonfinite = false;
-    bool quiet = false;   ///< no progress
-    std::string report;   ///< JSON file; "": none
-    std::string command;  ///< for the model card
+    bool quiet = false;          ///< no progress
+    std::string report;          ///< JSON file; "": none
+    std::string command;         ///< for the model card
+    std::function<bool()> stop;  ///< whether to end early; once true, always true
 };
 
-/// Collective. Every rank throws the same AgreedError for what is wrong with recipe, inputs or output; an Error that is not
+enum class MergeEnd { finished, stopped };
+
+/// Collective. `stopped` if any rank was asked to stop in time: nothing is published, and the same call goes on later. Every rank throws the same AgreedError for what is wrong with recipe, inputs or output; an Error that is not
 /// agreed means the others must be ended (Session::abort).
-void run_merge(Communicator& world, const MergeOptions& options);
+MergeEnd run_merge(Communicator& world, const MergeOptions& options);
 
 }  // namespace amalgam

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <set>
 
 #include "src/base/error.h"
 #include "src/run/merger_links.h"
@@ -87,10 +88,11 @@ MergeTotals Merger::run() {
 
     start = Clock::now();
     trim_models();
-    settle_shared();
+    if (!trim_ || trim_->done()) settle_shared();
     totals_.statistics_seconds = seconds_since(start);
 
     for (size_t first = 0; first < parts_.size();) {
+        if (stops_before_unit()) break;
         size_t last = unit_end(first);
         run_unit(first, last);
         first = last;
@@ -98,9 +100,23 @@ MergeTotals Merger::run() {
     if (settings_.axis.row && !links_)
         while (!for_exchanged({}, {}, true)) continue;
     journal_.flush();
+    totals_.stopped = stopping_;
     totals_.bytes_read = bytes_read_;
     totals_.bytes_written = bytes_written_;
     return std::move(totals_);
+}
+
+/// Whether this rank stops. Ranks in links go through a unit together, and stop before one only.
+bool Merger::stops() {
+    if (!stopping_ && settings_.stop && settings_.stop()) stopping_ = true;
+    return stopping_;
+}
+
+bool Merger::stops_before_unit() {
+    if (!settings_.stop) return stopping_;
+    const bool stop = stops();
+    if (links_ && settings_.axis.row->all_reduce_max(uint64_t(stop ? 1 : 0)) != 0) stopping_ = true;
+    return stopping_;
 }
 
 void Merger::make_work_of(Part& part) {
@@ -221,6 +237,11 @@ void Merger::trim_models() {
         for_windows(spans, false, [&](Part& part, const Window& window, Scratch& scratch) {
             trim_->scan(part.where.task, window, scratch);
         });
+        // All end here, or none: what a rank left out must not be counted.
+        if (settings_.stop && world_.all_reduce_max(uint64_t(stops() ? 1 : 0)) != 0) {
+            stopping_ = true;
+            return;
+        }
         trim_->exchange(world_);
         trim_->end_round();
     }
@@ -247,7 +268,8 @@ void Merger::settle_shared() {
         shared.push_back(&part);
         groups.push_back(group.get());
     }
-    auto is_unsettled = [](const Part* part) { return !part->work->settled(); };
+    std::set<const Part*> left;  // by their whole group, because one of it stops
+    auto is_unsettled = [&left](const Part* part) { return !part->work->settled() && !left.contains(part); };
     for (;;) {
         bool unsettled = std::any_of(shared.begin(), shared.end(), is_unsettled);
         // Ranks that exchange inputs go from round to round together: who waits for a sum serves nobody.
@@ -255,7 +277,7 @@ void Merger::settle_shared() {
         if (!unsettled) break;
         std::vector<Span> dense, sparse;
         for (Part* part : shared) {
-            if (part->work->settled()) continue;
+            if (!is_unsettled(part)) continue;
             part->work->begin_round();
             scan_spans(*part, part->work->sparse_round() ? sparse : dense);
         }
@@ -263,7 +285,12 @@ void Merger::settle_shared() {
         for_windows(sparse, true, body);
         for_windows(dense, false, body);
         for (size_t i = 0; i < shared.size(); ++i) {
-            if (shared[i]->work->settled()) continue;
+            if (!is_unsettled(shared[i])) continue;
+            if (settings_.stop && groups[i]->all_reduce_max(uint64_t(stops() ? 1 : 0)) != 0) {
+                stopping_ = true;
+                left.insert(shared[i]);
+                continue;
+            }
             shared[i]->work->exchange(*groups[i]);
             shared[i]->work->end_round();
             if (!shared[i]->work->settled() || shared[i]->where.first_rank != world_.rank()) continue;
@@ -284,6 +311,7 @@ void Merger::settle(std::vector<Part*> unsettled) {
         auto body = [](Part& part, const Window& window, Scratch& scratch) { part.work->scan(window, scratch); };
         for_windows(sparse, true, body);
         for_windows(dense, false, body);
+        if (stopping_) return;
         pool_.parallel_for(int64_t(unsettled.size()), [&](int64_t i, int) { unsettled[size_t(i)]->work->end_round(); });
         for (Part* part : unsettled) {
             if (!part->work->settled()) continue;
@@ -315,6 +343,7 @@ void Merger::run_unit(size_t first, size_t last) {
     }
     settle(std::move(unsettled));
     auto start = Clock::now();
+    if (stopping_ && !links_) spans.clear();
     if (links_)
         links_->apply(spans);
     else

@@ -29,6 +29,7 @@ struct MergeTotals {
     int64_t saturated = 0, nonfinite_output = 0, emptied_inputs = 0;
     int64_t unchanged = 0, folded = 0;  ///< elements equal to the base, and all that were compared
     double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
+    bool stopped = false;                                         ///< something was left undone, as asked
     std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
     std::vector<FinishedBlock> digests;                           ///< of the blocks this rank reports
 };
@@ -53,6 +54,7 @@ struct MergerSettings {
     int64_t block = block_elements;          ///< elements of a work block on the CPU, a multiple of 256
     std::function<void(uint64_t)> progress;  ///< bytes of input and output done
     std::function<void()> touch;             ///< called for every window of every pass
+    std::function<bool()> stop;              ///< whether to end early, with what is journaled; once true, always true
 };
 
 class Merger {
@@ -118,6 +120,8 @@ class Merger {
     bool reports(const Part& part, int64_t block) const;
     Window shape_window(const Span& span) const;
     void drop_inputs(const Window& window);
+    bool stops();
+    bool stops_before_unit();
     void drop_windows(const std::vector<Span>& windows, size_t first, size_t last);
     bool any_direct(const std::vector<Span>& spans);
 
@@ -141,6 +145,8 @@ class Merger {
     std::unique_ptr<ModelTrim> trim_;
     std::mutex mutex_;
     MergeTotals totals_;
+    std::atomic<bool> stopping_{
+        false};  ///< never taken back: whoever leaves work out says so at every agreement after it
     std::atomic<uint64_t> bytes_read_{0}, bytes_written_{0}, mapped_since_drop_{0};
 };
 

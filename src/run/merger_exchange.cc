@@ -130,6 +130,7 @@ bool Merger::for_exchanged(const std::vector<Span>& windows, const Body& body, b
         const size_t first = step * batch, last = std::min(first + batch, windows.size());
         if (first < last)
             pool_.parallel_for(int64_t(last - first), [&](int64_t w, int thread) {
+                if (stops()) return;
                 const Span& span = windows[first + size_t(w)];
                 Window window = shape_window(span);
                 auto inputs = inputs_read(*window.task);

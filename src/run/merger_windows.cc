@@ -116,6 +116,7 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
     }
     pool_.parallel_for(threads, [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
+            if (!links_ && stops()) break;
             Window window = shape_window(windows[w]);
             auto inputs = inputs_read(*window.task);
             for (size_t i = 0; i < inputs.size(); ++i) {
@@ -181,6 +182,7 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
     std::atomic<size_t> next{0};
     pool_.parallel_for(threads, [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
+            if (!links_ && stops()) break;
             std::vector<const std::byte*> places = reader.acquire(int64_t(w));
             size_t place = 0;
             Window window = shape_window(windows[w]);
