@@ -22,7 +22,8 @@ namespace {
 constexpr Positional positionals[] = {{"RUN", "the folder that `amalgam evolve` writes"}};
 constexpr Option options[] = {
     {"out", "FILE", "where the page goes; - is standard output [RUN/report.html]"},
-    {"against", "RUN", "draw the best so far of this search, too, such as a random one; repeatable", true},
+    {"against", "RUN",
+     "compare with this search, too, such as a random one, or the same one with another seed; repeatable", true},
 };
 constexpr std::string_view description =
     "The page needs no network and no other file: it can be mailed, or opened years later. It shows the result on "
@@ -126,6 +127,7 @@ std::vector<std::pair<std::string, double>> genome_of(const Run& run, const RunR
 
 Json data_json(const RunFolder& folder, const std::optional<RunResult>& result, const std::vector<OtherRun>& others) {
     const Run& run = folder.run();
+    const OtherRun own{printable(last_part(folder.path()), 60), run, result, 0, ""};
     Json data = {{"percent", are_shares(run, result)},
                  {"headline", headline_text(run, result)},
                  {"notes", notes_json(run)},
@@ -140,6 +142,7 @@ Json data_json(const RunFolder& folder, const std::optional<RunResult>& result, 
     data["tasks"] = tasks_json(run, result);
     data["items"] = items_json(run, result);
     add_progress(data, run, result, others);
+    data["comparison"] = comparison_json(own, others);
     data["phases"] = phases_json(run, result);
     data["best_genome"] = Json::array();
     if (result)
@@ -226,9 +229,11 @@ int run(const Arguments& arguments) {
     std::vector<OtherRun> others;
     for (const std::string& path : arguments.texts("against")) {
         const RunFolder other(path);
-        others.push_back({printable(last_part(other.path()), 60), other.run()});
+        others.push_back({printable(last_part(other.path()), 60), other.run(), other.result(), 0, ""});
     }
-    const std::string html = page_html(folder, folder.result(), others);
+    const std::optional<RunResult> result = folder.result();
+    tell_kinds({"", folder.run(), result, 0, ""}, others);
+    const std::string html = page_html(folder, result, others);
     const std::string out = arguments.text("out", folder.path() + "/report.html");
     if (out == "-") {
         print_out(html);

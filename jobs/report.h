@@ -10,10 +10,13 @@
 
 namespace amalgam {
 
-/// A run whose course is drawn beside that of the page's.
+/// A run that the page's is compared with.
 struct OtherRun {
     std::string name;
     Run run;
+    std::optional<RunResult> result;
+    size_t kind = 0;        ///< place among the kinds of runs; 0: that of the page's run, but for the seed
+    std::string kind_name;  ///< of all runs of the kind
 };
 
 /// Best, sources, uniform merge, constant answer: name, kind, title, scores, interval, p. Without a result the best so far only.
@@ -30,6 +33,10 @@ Json settings_json(const Run& run, const std::optional<RunResult>& result);
 void add_progress(Json& data, const Run& run, const std::optional<RunResult>& result,
                   const std::vector<OtherRun>& others);
 /// Genes and the optimiser's facts over generations, by phase.
+/// Finds out which runs differ in their seed only, and names each kind. `run` is the page's.
+void tell_kinds(const OtherRun& run, std::vector<OtherRun>& others);
+/// Final scores beside those of other runs, with tests paired over items and, for several runs of a kind, over seeds.
+Json comparison_json(const OtherRun& run, const std::vector<OtherRun>& others);
 Json phases_json(const Run& run, const std::optional<RunResult>& result);
 Json timing_json(const Run& run);
 

@@ -320,8 +320,8 @@ void add_progress(Json& data, const Run& run, const std::optional<RunResult>& re
     data["against"] = Json::array();
     for (const OtherRun& other : others) {
         const Course its = course_of(other.run);
-        Json json = {
-            {"name", other.name}, {"x", Json::array()}, {"score", Json::array()}, {"objective", Json::array()}};
+        Json json = {{"name", other.name}, {"kind", other.kind},     {"kind_name", other.kind_name},
+                     {"x", Json::array()}, {"score", Json::array()}, {"objective", Json::array()}};
         std::vector<Course::Step> steps = thinned_steps(its);
         if (!steps.empty()) steps.push_back({its.count, steps.back().score, steps.back().objective});
         for (const Course::Step& step : steps) {

@@ -68,17 +68,24 @@ function progressPlot(parent, what) {
     [...running.map(one => one[what]), running.length ? running[running.length - 1][what] : null],
     { stroke: "var(--best)", "stroke-width": 2.5, id: "running-" + what }, true);
   if (running.length) labels.push([running[running.length - 1][what], "best so far", "var(--best)"]);
-  const colours = ["var(--third)", "var(--fifth)", "var(--fourth)"];
-  data.against.forEach((one, i) => {
-    plot.line(one.x, one[what], { stroke: colours[i % 3], "stroke-dasharray": "6 4" }, true);
-    labels.push([one[what][one[what].length - 1], one.name, colours[i % 3]]);
-  });
+  for (const one of data.against)
+    plot.line(one.x, one[what], { stroke: kindColour(one.kind), "stroke-dasharray": "6 4",
+      "stroke-width": ofKind(one.kind).length > 1 ? 1.2 : 2, "data-tip": `${one.name}\n${one.kind_name}` }, true);
+  for (const kind of otherKinds()) {
+    const ends = ofKind(kind).map(one => one[what][one[what].length - 1]).filter(known).sort((a, b) => a - b);
+    labels.push([ends[Math.floor(ends.length / 2)], ofKind(kind)[0].kind_name, kindColour(kind)]);
+  }
   for (const one of data.medians)
     if (known(one[what]) && data.medians.length <= 400)
       plot.dot(one.x, one[what], 6, { fill: "transparent",
         "data-tip": `generation ${one.generation}\nmedian ${what === "score" ? score(one[what]) : significant(one[what], 5)}` });
   placeLabels(plot, labels.filter(one => known(one[0])));
 }
+
+// Other runs: those that differ in their seed only share a colour.
+const otherKinds = () => [...new Set(data.against.map(one => one.kind))];
+const ofKind = kind => data.against.filter(one => one.kind === kind);
+const kindColour = kind => kind === 0 ? "var(--best)" : ["var(--third)", "var(--fifth)", "var(--fourth)"][(kind - 1) % 3];
 
 // Names at the right border, moved apart where values are close.
 function placeLabels(plot, labels) {
@@ -108,8 +115,7 @@ function progress() {
     ...(marked ? [["given by hand, or the mean of the distribution", "var(--third)", "dot"]] : []),
     ...(failed ? [["failed", "var(--bad)", "box"]] : []), ["best so far", "var(--best)"],
     ["median of a generation", "var(--second)"],
-    ...data.against.map((one, i) => ["best so far of " + one.name,
-      ["var(--third)", "var(--fifth)", "var(--fourth)"][i % 3], "dashed"])]);
+    ...otherKinds().map(kind => ["best so far of " + ofKind(kind)[0].kind_name, kindColour(kind), "dashed"])]);
   node.append(place);
   draw();
 }

@@ -104,6 +104,7 @@ function again() {
 
 headline();
 progress();
+comparison();
 taskBars();
 heldOutItems();
 genome();

@@ -72,6 +72,8 @@ RunStart start_of(const Json& json) {
     start.key = text(at(json, "key"));
     start.space = text(at(json, "space"));
     start.optimiser = text(at(json, "optimiser"));
+    const Json& options = at(json, "options");
+    start.options = options.empty() ? "" : options.dump(-1, ' ', true, Json::error_handler_t::replace);
     start.seed = at(json, "seed").is_number_unsigned() ? at(json, "seed").get<uint64_t>() : 0;
     start.evaluations = whole(at(json, "evaluations"));
     start.population = whole(at(json, "population"));

@@ -86,7 +86,7 @@ struct RunPhase {
 };
 
 struct RunStart {
-    std::string key, space, optimiser;
+    std::string key, space, optimiser, options;  ///< options: of the optimiser, as they stand in the journal
     uint64_t seed = 0;
     int64_t evaluations = 0, population = 0;
     double tie_breaker = 0, time = 0;  ///< time: seconds since 1970

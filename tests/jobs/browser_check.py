@@ -80,9 +80,9 @@ def browse(path, folder, *flags):
     return result.stdout, re.findall(r"^.*CONSOLE.*$", result.stderr, re.M), asked
 
 
-def check(root, name, folder, least):
-    """`least`: how many elements of a kind there are at least."""
-    result = program.run("report", folder)
+def check(root, name, folder, least, *words):
+    """`least`: how many elements of a kind there are at least. `words` go to the command."""
+    result = program.run("report", folder, *words)
     expect(result.returncode == 0, f"report of {name}", result)
     with open(os.path.join(folder, "report.html"), encoding="utf-8") as file:
         page = file.read()
@@ -146,6 +146,20 @@ def check_ended(root):
         expect(words in dom.words, f"no word of {words}")
 
 
+def check_compared(root):
+    folders = []
+    for seed, optimiser, share in ((1, "cma", 0.75), (2, "cma", 0.7), (1, "random", 0.5), (2, "random", 0.45), (1, AWKWARD[0], 0.4)):
+        search = SearchRun(seed=seed, genes=3, budget=48, optimiser=optimiser)
+        search.search(4)
+        folders.append(os.path.join(root, "compared", f"{len(folders)}{AWKWARD[1].replace('/', '')}"))
+        search.finish(folders[-1], best_share=share)
+    # A line for each other run, the best so far, the medians.
+    dom, _ = check(root, "compared", folders[0], {"path.line": 4 + 2, "section": 9},
+                   *[word for folder in folders[1:] for word in ("--against", folder)])
+    for words in ("Against other runs", "Over seeds", "random, 2 runs", "same search, other seeds"):
+        expect(words in dom.words, f"no word of {words}")
+
+
 def check_large(root):
     search = SearchRun(genes=300, groups=100, sources=AWKWARD + ["third"], tasks=[AWKWARD[0]], heldout=100000, budget=6000,
                        items=20, seed=4)
@@ -168,6 +182,7 @@ def check_unfinished(root):
 with tempfile.TemporaryDirectory(prefix="amalgam-test-") as main_folder:
     check_this_check(main_folder)
     check_ended(main_folder)
+    check_compared(main_folder)
     check_large(main_folder)
     check_unfinished(main_folder)
 program.done()

@@ -4,10 +4,12 @@ report_test.py AMALGAM
 """
 
 import json
+import math
 import os
 import pty
 import re
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -108,6 +110,59 @@ def check_phases(root):
     data = data_of(program.run("report", folder, "--out", "-").stdout)
     expect([[gene["name"] for gene in phase["genes"]] for phase in data["phases"]] == [first, names], "genes of phases")
     expect(data["phases"][1]["genes"][0]["low"] == 0, "bounds of the second phase's genes")
+
+
+def sign_test(differences):
+    """two-sided, exact"""
+    better, worse = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
+    tail = sum(math.comb(better + worse, k) for k in range(min(better, worse) + 1)) / 2 ** (better + worse)
+    return better, worse, min(1, 2 * tail)
+
+
+def check_comparison(root):
+    """Three seeds of a search, five of a random one (two of them of no seed that the other has), one search on other items."""
+    results, folders = {}, {}
+
+    def add(name, seed, share, **how):
+        search = SearchRun(seed=seed, genes=3, budget=48, **how)
+        search.search(4)
+        folders[name] = os.path.join(root, "compare", name)
+        results[name] = search.finish(folders[name], best_share=share)
+
+    for seed in (1, 2, 3):
+        add(f"cma-{seed}", seed, 0.75 if seed > 1 else 0.3)
+    for seed in (5, 3, 2, 1, 9):
+        add(f"random-{seed}", seed, 0.5, optimiser="random")
+    add("other-items", 2, 0.5, heldout=150)
+    words = [word for name in folders if name != "cma-2" for word in ("--against", folders[name])]
+    _, data = report(folders["cma-2"], *words)
+    runs = {one["name"]: one for one in data["comparison"]["runs"]}
+    expect(list(runs) == ["cma-2"] + [name for name in folders if name != "cma-2"], f"runs: {list(runs)}")
+    best = {name: result["items"]["heldout"]["best"] for name, result in results.items()}
+    for name in folders:
+        if name in ("cma-2", "other-items"):
+            expect(runs[name]["p"] is None and runs[name]["own_better"] is None, f"{name} is not compared by items")
+            continue
+        better, worse, p = sign_test([int(a) - int(b) for a, b in zip(best["cma-2"], best[name])])
+        expect((runs[name]["own_better"], runs[name]["own_worse"]) == (better, worse)
+               and abs(runs[name]["p"] - p) <= 1e-2 * p, f"{name}: {runs[name]}, not {better}, {worse}, {p}")
+    own, random, other = data["comparison"]["kinds"]
+    heldout = {name: result["best"]["heldout"] for name, result in results.items()}
+    expect((own["runs"], random["runs"], other["runs"]) == (3, 5, 1), "kinds")
+    expect(abs(own["median"] - statistics.median(heldout[f"cma-{seed}"] for seed in (1, 2, 3))) < 1e-6
+           and abs(own["worst"] - heldout["cma-1"]) < 1e-6, f"over seeds: {own}")
+    differences = [heldout[f"cma-{seed}"] - heldout[f"random-{seed}"] for seed in (1, 2, 3)]
+    better, worse, p = sign_test(differences)
+    expect((better, worse, p) == (2, 1, 1) and (random["pairs"], random["own_better"], random["own_worse"], random["p"])
+           == (3, 2, 1, 1) and abs(random["difference"] - statistics.median(differences)) < 1e-6, f"pairs: {random}")
+    expect(other["pairs"] == 0 and other["p"] is None, f"other items make no pairs: {other}")
+    expect({one["name"]: one["kind"] for one in data["against"]}
+           == {name: 0 if name.startswith("cma") else 1 if name.startswith("random") else 2 for name in folders if name != "cma-2"},
+           "curves by kind")
+    _, data = report(folders["cma-2"], "--against", folders["random-2"])
+    expect(data["comparison"]["kinds"] == [] and len(data["comparison"]["runs"]) == 2, "two runs are no seeds")
+    _, data = report(folders["cma-2"])
+    expect(data["comparison"] is None, "nothing to compare with")
 
 
 def check_killed(root):
@@ -228,6 +283,7 @@ def check_live(root):
 with tempfile.TemporaryDirectory(prefix="amalgam-test-") as main_folder:
     ended_run = check_ended(main_folder)
     check_phases(main_folder)
+    check_comparison(main_folder)
     check_killed(main_folder)
     check_awkward(main_folder)
     check_hostile(main_folder)

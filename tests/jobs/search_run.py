@@ -132,14 +132,14 @@ class SearchRun:
         self.free = [0.0] * self.groups
         self.add(kind="resumed", time=1.7e9 + 5000, groups=self.groups)
 
-    def finish(self, folder, command="amalgam evolve search.toml run/", torn=b""):
+    def finish(self, folder, command="amalgam evolve search.toml run/", torn=b"", best_share=0.75):
         """Sources and winner on held-out items, and the files of an ended search."""
         for origin in ["source"] * len(self.sources) + ["uniform"]:
             for set_name in ("search", "heldout"):
                 self.evaluate([], 0, 0, origin=origin, set_name=set_name)
         self.add(kind="end", reason=f"{self.counted} evaluations", evaluations=self.counted, seconds=max(self.free))
         count = self.heldout * len(self.tasks)
-        shares = {"best": 0.75, "uniform": 0.25}
+        shares = {"best": best_share, "uniform": 0.25}
         items = {name: self.digits(count, share) for name, share in shares.items()}
         items["sources"] = {name: self.digits(count, 0.1 + 0.2 * (i % 3)) for i, name in enumerate(self.sources)}
 
