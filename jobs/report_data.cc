@@ -304,7 +304,9 @@ Json settings_json(const Run& run, const std::optional<RunResult>& result) {
                                 plural(task.items, "item"), task.heldout_items));
     if (result) add("the winner was chosen on", result->best.chosen_on + " items");
     if (result)
-        add("the winner came", result->best.origin == "mean" ? "as mean of the distribution" : result->best.origin);
+        add("the winner came", result->best.origin == "mean"      ? "as mean of the distribution"
+                               : result->best.origin == "average" ? "as average of the best candidates"
+                                                                  : result->best.origin);
     return rows;
 }
 

@@ -29,7 +29,7 @@ function headline() {
   for (const text of data.notes) node.append(element("p", { class: "note" }, text));
 }
 
-function origins(origin) { return { injected: "given by hand", mean: "mean of the distribution" }[origin] || origin; }
+function origins(origin) { return { injected: "given by hand", mean: "mean of the distribution", average: "average of the best candidates" }[origin] || origin; }
 
 function progressPlot(parent, what) {
   const points = data.points, values = points[what];
@@ -112,7 +112,7 @@ function progress() {
   const failed = data.points.score.some(value => !known(value));
   const marked = data.points.origin.some(origin => origin !== "drawn");
   legend(node, [["an evaluation", "var(--other)", "dot"],
-    ...(marked ? [["given by hand, or the mean of the distribution", "var(--third)", "dot"]] : []),
+    ...(marked ? [["given by hand, or a mean", "var(--third)", "dot"]] : []),
     ...(failed ? [["failed", "var(--bad)", "box"]] : []), ["best so far", "var(--best)"],
     ["median of a generation", "var(--second)"],
     ...otherKinds().map(kind => ["best so far of " + ofKind(kind)[0].kind_name, kindColour(kind), "dashed"])]);

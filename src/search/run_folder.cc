@@ -170,7 +170,8 @@ RunResult result_of(const Json& json) {
 }  // namespace
 
 bool RunEvaluation::counts() const {
-    return set == "search" && duplicate_of == 0 && (origin == "drawn" || origin == "injected" || origin == "mean");
+    return set == "search" && duplicate_of == 0 &&
+           (origin == "drawn" || origin == "injected" || origin == "mean" || origin == "average");
 }
 
 const std::vector<RunGene>& Run::genes(const std::string& phase) const {

@@ -15,6 +15,9 @@ namespace amalgam {
 
 namespace {
 
+/// The averages of so many of the best candidates are contenders.
+constexpr size_t averaged[] = {5, 10, 20};
+
 std::string hash_of(const std::string& text) {
     return fmt::format("{:016x}", uint64_t(XXH64(text.data(), text.size(), 0)));
 }
@@ -108,6 +111,8 @@ class Search {
                                           const std::vector<Candidate>& candidates);
     bool run_generation(Phase& phase, Optimiser& optimiser);
     void run_phase(Phase& phase, uint64_t stream);
+    int64_t count_means(const Phase& phase, const Optimiser& optimiser) const;
+    void score_means(Phase& phase, const Optimiser& optimiser, int64_t count);
     Contender choose(Phase& phase);
     void report_on(Contender& contender, bool search_too);
     std::unique_ptr<RecipeSpace> path_space(const std::string& first) const;
@@ -253,40 +258,74 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     if (phase.name == "ps")
         for (const Recipe& recipe : config_.hand_made) hand_made.push_back(phase.space->genome(recipe));
     if (!hand_made.empty()) optimiser->inject(hand_made);
-    // One evaluation is left for the mean.
-    const bool mean = config_.mean_genome && !optimiser->mean().empty() && phase.budget > int64_t(counted_.size()) + 1;
-    phase.budget -= mean;
+    const int64_t means = count_means(phase, *optimiser);
+    phase.budget -= means;
     in_phase_ = true;
     while (!ended() && !out_of_time() && int64_t(counted_.size()) < phase.budget && optimiser->stopped().empty())
         if (!run_generation(phase, *optimiser)) break;
     in_phase_ = false;
     optimiser_end_ = optimiser->stopped();
-    phase.budget += mean;
-    if (ended() || !mean) return;
-    const std::vector<double> genome = optimiser->mean();
-    Entry made = entry(phase.name, "mean", phase.space->recipe(genome), genome, ItemSet::search);
-    made.asked.generation = optimiser->generation();
-    penalties_[made.asked.hash] = phase.space->penalty(genome);
-    counted_.insert(made.asked.hash);
-    ask({made});
-    const Known* known = answer_to(made);
-    if (known && known->valid)
-        phase.contenders.push_back({"best", "mean", made.recipe, genome,
-                                    objective(known->answer, penalties_.at(made.asked.hash)), known->answer,
-                                    std::nullopt, ""});
+    phase.budget += means;
+    if (!ended() && means > 0) score_means(phase, *optimiser, means);
 }
 
-/// The best on the validation items, or on those searched on. Of equals, the mean, else the first.
+/// Evaluations that are left for the distribution's mean and for averages of the best candidates, of which there are many more.
+int64_t Search::count_means(const Phase& phase, const Optimiser& optimiser) const {
+    const int64_t budget = phase.budget - int64_t(counted_.size());
+    if (!config_.mean_genome || optimiser.mean().empty() || budget < 2) return 0;
+    return 1 + std::count_if(std::begin(averaged), std::end(averaged),
+                             [&](size_t best) { return budget >= 8 * int64_t(best); });
+}
+
+/// A candidate that is the best by luck does worse on other items; a mean of many has the luck of none.
+void Search::score_means(Phase& phase, const Optimiser& optimiser, int64_t count) {
+    std::vector<const Contender*> sorted;
+    for (const Contender& each : phase.contenders) sorted.push_back(&each);
+    std::stable_sort(sorted.begin(), sorted.end(),
+                     [](const Contender* a, const Contender* b) { return a->objective > b->objective; });
+    std::vector<std::pair<const char*, std::vector<double>>> genomes{{"mean", optimiser.mean()}};
+    for (size_t best : averaged) {
+        if (int64_t(genomes.size()) == count || sorted.size() < 4 * best) break;
+        std::vector<double> genome(sorted[0]->genome.size(), 0);
+        for (size_t place = 0; place < best; ++place)
+            for (size_t gene = 0; gene < genome.size(); ++gene)
+                genome[gene] += sorted[place]->genome[gene] / double(best);
+        for (size_t gene = 0; gene < genome.size(); ++gene)
+            if (phase.space->genes()[gene].kind != Gene::Kind::continuous) genome[gene] = std::round(genome[gene]);
+        genomes.emplace_back("average", std::move(genome));
+    }
+    std::vector<Entry> entries;
+    for (auto& [origin, genome] : genomes) {
+        Entry made = entry(phase.name, origin, phase.space->recipe(genome), genome, ItemSet::search);
+        made.asked.generation = optimiser.generation();
+        made.asked.candidate = int64_t(entries.size());
+        penalties_[made.asked.hash] = phase.space->penalty(genome);
+        counted_.insert(made.asked.hash);
+        entries.push_back(std::move(made));
+    }
+    ask(entries);
+    for (const Entry& made : entries) {
+        const Known* known = answer_to(made);
+        if (known && known->valid)
+            phase.contenders.push_back({"best", made.asked.origin, made.recipe, made.asked.genome,
+                                        objective(known->answer, penalties_.at(made.asked.hash)), known->answer,
+                                        std::nullopt, ""});
+    }
+}
+
+bool is_mean(const Contender& contender) { return contender.origin == "mean" || contender.origin == "average"; }
+
+/// The best on the validation items, or on those searched on. Of equals, a mean, else the first.
 Contender Search::choose(Phase& phase) {
     check(!phase.contenders.empty(), "no candidate could be scored: the journal has the reasons");
     std::stable_sort(phase.contenders.begin(), phase.contenders.end(), [](const Contender& a, const Contender& b) {
         if (a.objective != b.objective) return a.objective > b.objective;
-        return a.origin == "mean" && b.origin != "mean";
+        return is_mean(a) && !is_mean(b);
     });
     if (inputs_.validation.empty()) return phase.contenders.front();
     std::vector<Contender> finalists;
     for (const Contender& each : phase.contenders)
-        if (int(finalists.size()) < config_.finalists || each.origin == "mean") finalists.push_back(each);
+        if (int(finalists.size()) < config_.finalists || is_mean(each)) finalists.push_back(each);
     std::vector<Entry> entries;
     for (const Contender& each : finalists)
         entries.push_back(entry(phase.name, "finalist", each.recipe, each.genome, ItemSet::validation));

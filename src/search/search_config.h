@@ -60,7 +60,7 @@ struct SearchConfig {
     double seconds = 0;  ///< 0: no limit
     uint64_t seed = 0;
     double tie_breaker = 0.1;  ///< share of the mean answer log-likelihood in the objective
-    bool mean_genome = true;   ///< the mean of the distribution is a contender for the winner
+    bool mean_genome = true;   ///< means of the distribution and of best candidates are contenders for the winner
     int finalists = 5;         ///< best candidates that are compared in the end
     int racing_block = 0;      ///< items of a block; 0: every candidate answers all items
     double lease = 600;        ///< seconds without an answer after which a group is lost; or 20 times the median

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -100,6 +101,39 @@ TEST(Search, FindsAPlantedRecipe) {
     EXPECT_EQ(journal.size(), records + 1);  // its end
 }
 
+TEST(Search, AveragesOfTheBestAreContenders) {
+    const SearchInputs inputs = planted("evaluations = 103\n");
+    // Luck that another set of items does not bring again.
+    FunctionGroups groups([](const Recipe& recipe, ItemSet set) {
+        const double value = closeness(recipe);
+        return value + (set == ItemSet::search ? 0.1 * std::sin(1e6 * value) : 0);
+    });
+    std::vector<std::string> journal;
+    const SearchResult result = run(inputs, groups, journal);
+    EXPECT_EQ(result.evaluations, 103);
+    std::vector<std::pair<double, std::vector<double>>> drawn;
+    std::vector<std::vector<double>> averages;
+    for (const std::string& line : journal) {
+        const auto record = nlohmann::json::parse(line.substr(line.find('{')));
+        if (record["kind"] != "evaluation" || record["set"] != "search") continue;
+        const auto genome = record["genome"].get<std::vector<double>>();
+        if (record["origin"] == "drawn") drawn.emplace_back(-record["answer"]["score"].get<double>(), genome);
+        if (record["origin"] == "average") averages.push_back(genome);
+    }
+    EXPECT_EQ(drawn.size(), 100u);
+    std::sort(drawn.begin(), drawn.end());
+    ASSERT_EQ(averages.size(), 2u);  // of 5 and 10; 20 are too many of 103
+    for (size_t gene = 0; gene < 4; ++gene) {
+        double of_five = 0, of_ten = 0;
+        for (size_t place = 0; place < 10; ++place) {
+            of_five += place < 5 ? drawn[place].second[gene] / 5 : 0;
+            of_ten += drawn[place].second[gene] / 10;
+        }
+        EXPECT_NEAR(averages[0][gene], of_five, 1e-9);
+        EXPECT_NEAR(averages[1][gene], of_ten, 1e-9);
+    }
+}
+
 TEST(Search, OneThatHasNoScoreCostsNobodyTheWinner) {
     const SearchInputs inputs = planted("evaluations = 30\n");
     int number = 0;
@@ -126,7 +160,8 @@ TEST(Search, TimeEndsIt) {
     const SearchResult result = run(inputs, groups, journal);
     EXPECT_TRUE(result.complete);
     EXPECT_THAT(result.reason, HasSubstr("20 s"));
-    EXPECT_LE(groups.asked, 20 + 1 + 7);  // the mean; the winner, two sources and the uniform merge on their items
+    EXPECT_LE(groups.asked,
+              20 + 2 + 7);  // the mean, an average; the winner, two sources and the uniform merge on their items
 }
 
 TEST(Search, ReadsNoOtherSearchsJournal) {
