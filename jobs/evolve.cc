@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "jobs/commands.h"
-#include "jobs/evaluate.h"
+#include "jobs/instruction_scorer.h"
 #include "jobs/json.h"
 #include "jobs/on_ranks.h"
 #include "jobs/table.h"
@@ -17,9 +17,7 @@
 #include "src/base/shell_word.h"
 #include "src/base/stop_request.h"
 #include "src/recipe/resolve.h"
-#include "src/run/evaluator_group.h"
 #include "src/run/merge_job.h"
-#include "src/run/resources.h"
 #include "src/run/search_groups.h"
 #include "src/search/journal.h"
 #include "src/search/search.h"
@@ -123,42 +121,6 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
     if (inputs.config.space == SearchSpace::data_flow) make_path_space(inputs.config, inputs.sources);
     return inputs;
 }
-
-/// Scores instructions in a group.
-class InstructionScorer {
-  public:
-    InstructionScorer(const Arguments& arguments, Files& files, const SearchInputs& inputs, Communicator& world,
-                      Communicator& group)
-        : inputs_(inputs),
-          pool_(thread_count(arguments, world)),
-          device_(choose_device(arguments, pool_, world, group.size() > 1 ? &group : nullptr)),
-          group_(files, pool_, group, settings(arguments, world)) {}
-
-    std::string score(const std::string& text) {
-        const Instruction instruction = decode_instruction(text);
-        // Names of models count from where the search file is.
-        const Recipe recipe = parse_recipe(instruction.recipe, inputs_.config.recipe.folder() + "/candidate.toml");
-        const std::vector<Task>* const sets[] = {&inputs_.search, &inputs_.validation, &inputs_.heldout};
-        return encode_answer(answer_of(group_.score(recipe, "candidate", *sets[size_t(instruction.set)]).evaluation));
-    }
-
-  private:
-    EvaluatorSettings settings(const Arguments& arguments, const Communicator& world) const {
-        EvaluatorSettings settings;
-        settings.device = device_.get();
-        settings.memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(world.node_size()));
-        settings.allow_unknown = arguments.has("allow-unknown");
-        settings.compute = [this, &arguments](const DecoderCheckpoint& model) {
-            return choose_compute(arguments, model, device_->has_bfloat16());
-        };
-        return settings;
-    }
-
-    const SearchInputs& inputs_;
-    ThreadPool pool_;
-    std::unique_ptr<EvaluationDevice> device_;
-    EvaluatorGroup group_;
-};
 
 /// What was typed, as far as it decides the result.
 std::string command_text(const Arguments& arguments) {
@@ -307,6 +269,15 @@ Ending control(const Arguments& arguments, const SearchInputs& inputs, SearchGro
         run_merge(*alone, merge);
         return std::filesystem::absolute(out).string();
     };
+    const std::string state = folder.path() + "/state.h5";
+    world.save = [&](const SearchState& now) { write_search_state(state, now); };
+    if (!folder.records().empty()) {
+        try {
+            world.saved = read_search_state(state);
+        } catch (const Error& error) {
+            log_warning("{}; its journal is gone through instead", error.what());
+        }
+    }
     world.interrupted = stop_asked;
     world.controller.lease = inputs.config.lease;
     world.controller.quorum = inputs.config.quorum;

@@ -139,18 +139,37 @@ void generate_task(const Task& task, Scorer& scorer, const DecoderConfig& config
     }
 }
 
-void sum_up(const Task& task, TaskResult& result) {
+void sum_up(TaskResult& result) {
     double sum = 0, log_likelihood = 0;
+    result.tokens = 0;
     for (const ItemResult& item : result.items) {
         sum += item.score;
         result.tokens += item.tokens;
         for (double value : item.log_likelihoods) log_likelihood += value;
     }
-    if (!needs_generation(task.metric)) result.mean_nll = -log_likelihood / double(result.tokens);
-    result.score = task.metric == Metric::perplexity ? std::exp(-result.mean_nll) : sum / double(result.items.size());
+    if (!needs_generation(result.metric)) result.mean_nll = -log_likelihood / double(result.tokens);
+    result.score = result.metric == Metric::perplexity ? std::exp(-result.mean_nll) : sum / double(result.items.size());
+}
+
+void sum_up(Evaluation& evaluation) {
+    double weight = 0;
+    for (const TaskResult& task : evaluation.tasks) weight += task.weight;
+    evaluation.score = 0;
+    for (TaskResult& task : evaluation.tasks) {
+        sum_up(task);
+        evaluation.score += task.weight / weight * task.score;
+    }
 }
 
 }  // namespace
+
+void add_items(Evaluation& evaluation, Evaluation more) {
+    for (size_t number = 0; number < evaluation.tasks.size(); ++number) {
+        std::vector<ItemResult>& items = evaluation.tasks[number].items;
+        std::move(more.tasks[number].items.begin(), more.tasks[number].items.end(), std::back_inserter(items));
+    }
+    sum_up(evaluation);
+}
 
 Evaluation evaluate(Scorer& scorer, const std::vector<Task>& tasks) {
     const DecoderConfig& config = scorer.config();
@@ -163,11 +182,9 @@ Evaluation evaluate(Scorer& scorer, const std::vector<Task>& tasks) {
     }
     check(weight > 0, "the weights of the tasks sum to {}: a score needs a sum above 0", weight);
     score_tasks(tasks, scorer, config, result.tasks);
-    for (size_t number = 0; number < tasks.size(); ++number) {
+    for (size_t number = 0; number < tasks.size(); ++number)
         if (needs_generation(tasks[number].metric)) generate_task(tasks[number], scorer, config, result.tasks[number]);
-        sum_up(tasks[number], result.tasks[number]);
-        result.score += tasks[number].weight / weight * result.tasks[number].score;
-    }
+    sum_up(result);
     return result;
 }
 

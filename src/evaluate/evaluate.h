@@ -36,6 +36,9 @@ struct Evaluation {
     std::vector<TaskResult> tasks;
 };
 
+/// Adds what a model answered to further items of the same tasks: scores are those of all items then.
+void add_items(Evaluation& evaluation, Evaluation more);
+
 /// Asks the model everything. Tasks that one pass decides share it.
 /// Throws Error for tasks that do not fit the model (check_task) and weights that sum to 0, BrokenModel for logits that
 /// are not finite.

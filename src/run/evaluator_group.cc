@@ -90,12 +90,18 @@ EvaluatorGroup::EvaluatorGroup(Files& files, ThreadPool& pool, Communicator& ran
 EvaluatorGroup::~EvaluatorGroup() = default;
 
 Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, const std::vector<Task>& tasks) {
+    return score(recipe, name, std::span(&tasks, 1), nullptr);
+}
+
+Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, std::span<const std::vector<Task>> rounds,
+                             const EnoughAsked& enough) {
     const Clock::time_point start = Clock::now();
     Resolved resolved;
     std::string error;
     try {
         resolved = resolve_candidate(*files_, recipe, name, settings_);
-        for (const Task& task : tasks) check_task(task, resolved.model.config);
+        for (const std::vector<Task>& tasks : rounds)
+            for (const Task& task : tasks) check_task(task, resolved.model.config);
     } catch (const std::exception& caught) {
         error = caught.what();
     }
@@ -120,8 +126,17 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, cons
     const double merged = candidate.seconds();
     const Clock::time_point ready = Clock::now();
     try {
-        result.evaluation = device ? evaluate(*device->make_scorer(weights), tasks)
-                                   : evaluate(weights, tasks, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
+        const std::unique_ptr<Scorer> scorer =
+            device ? device->make_scorer(weights)
+                   : std::make_unique<Decoder>(weights, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
+        for (size_t round = 0; round < rounds.size(); ++round) {
+            Evaluation part = evaluate(*scorer, rounds[round]);
+            if (round == 0)
+                result.evaluation = std::move(part);
+            else
+                add_items(result.evaluation, std::move(part));
+            if (round + 1 < rounds.size() && enough && enough(result.evaluation)) break;
+        }
     } catch (const BrokenModel& broken) {
         fail("{}: {}", printable(name), broken.what());
     }

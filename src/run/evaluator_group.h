@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,9 @@ struct Scored {
     CandidateMaker::Counts counts;
 };
 
+/// Whether a candidate need not be asked the rest; the same on every rank.
+using EnoughAsked = std::function<bool(const Evaluation& so_far)>;
+
 /// All ranks of the group construct it and call score() with the same arguments, in the same order. Scores do not depend on
 /// the group's size, threads or memory, and are those of the written merge.
 class EvaluatorGroup {
@@ -49,6 +53,9 @@ class EvaluatorGroup {
 
     /// Throws Error, on every rank the same.
     Scored score(const Recipe& recipe, const std::string& name, const std::vector<Task>& tasks);
+    /// Likewise, in rounds: each has some of the items of every task. `enough`, asked between them, ends it early.
+    Scored score(const Recipe& recipe, const std::string& name, std::span<const std::vector<Task>> rounds,
+                 const EnoughAsked& enough);
     Files& files() { return *files_; }
     Communicator& ranks() { return ranks_; }
     const CandidateMaker& maker() const { return maker_; }

@@ -46,6 +46,7 @@ Answer answer_of(const Evaluation& evaluation) {
 
 std::string encode_answer(const Answer& answer) {
     Json json = {{"score", answer.score}, {"likelihood", answer.likelihood}, {"tasks", Json::array()}};
+    if (answer.raced_out) json["raced_out"] = true;
     for (const TaskScores& task : answer.tasks)
         json["tasks"].push_back({{"score", task.score}, {"likelihood", task.likelihood}, {"items", task.items}});
     return json.dump();
@@ -59,6 +60,7 @@ Answer decode_answer(const std::string& text) {
         answer.likelihood = json.at("likelihood");
         for (const Json& task : json.at("tasks"))
             answer.tasks.push_back({task.at("score"), task.at("likelihood"), task.at("items")});
+        answer.raced_out = json.value("raced_out", false);
         return answer;
     } catch (const Json::exception& error) {
         fail("the answer of a group cannot be read: {}", error.what());
@@ -66,7 +68,7 @@ Answer decode_answer(const std::string& text) {
 }
 
 std::string encode_instruction(const Instruction& instruction) {
-    return Json{{"recipe", instruction.recipe}, {"set", int(instruction.set)}}.dump();
+    return Json{{"recipe", instruction.recipe}, {"set", int(instruction.set)}, {"cut", instruction.cut}}.dump();
 }
 
 Instruction decode_instruction(const std::string& text) {
@@ -74,14 +76,18 @@ Instruction decode_instruction(const std::string& text) {
     try {
         const int set = json.at("set");
         check(set >= 0 && set < int(std::size(set_names)), "an instruction names item set {}", set);
-        return {json.at("recipe"), ItemSet(set)};
+        return {json.at("recipe"), ItemSet(set), json.at("cut")};
     } catch (const Json::exception& error) {
         fail("an instruction cannot be read: {}", error.what());
     }
 }
 
+bool is_graded(const std::vector<double>& items) {
+    return std::any_of(items.begin(), items.end(), [](double score) { return score != 0 && score != 1; });
+}
+
 std::string item_digits(const std::vector<double>& items) {
-    const bool graded = std::any_of(items.begin(), items.end(), [](double score) { return score != 0 && score != 1; });
+    const bool graded = is_graded(items);
     std::string digits;
     for (double score : items)
         digits += char('0' + (graded ? int(std::floor(9.999 * std::clamp(score, 0., 1.))) : int(score)));

@@ -26,6 +26,8 @@ struct Answer {
     double score = 0;       ///< mean of tasks by weight
     double likelihood = 0;  ///< likewise, of tasks that have one
     std::vector<TaskScores> tasks;
+    bool raced_out =
+        false;  ///< was not asked all items; the scores are of those it was asked, `score` is what all would give
     bool operator==(const Answer&) const = default;
 };
 
@@ -39,10 +41,13 @@ Answer decode_answer(const std::string& text);
 struct Instruction {
     std::string recipe;
     ItemSet set = ItemSet::search;
+    std::vector<std::vector<double>> cut = {};  ///< by task: scores of the candidate to race against; none: no race
 };
 std::string encode_instruction(const Instruction& instruction);
 Instruction decode_instruction(const std::string& text);
 
+/// Whether some items are neither right (1) nor wrong (0).
+bool is_graded(const std::vector<double>& items);
 /// A task's items as one character each: 0 and 1, or, if some are graded, digits of floor(9.999 x score).
 std::string item_digits(const std::vector<double>& items);
 

@@ -15,6 +15,7 @@
 #include "src/search/optimiser.h"
 #include "src/search/recipe_space.h"
 #include "src/search/search_config.h"
+#include "src/search/search_state.h"
 
 namespace amalgam {
 
@@ -33,6 +34,9 @@ struct SearchWorld {
     std::function<void(const std::string& record, bool sync)> append;
     /// Writes a checkpoint and returns its place; of searches in two steps.
     std::function<std::string(const Recipe& recipe, const std::string& name)> write_checkpoint;
+    /// Keeps the state between generations, so that a restart need not go through all of them again; and the last one kept.
+    std::function<void(const SearchState& state)> save;
+    std::optional<SearchState> saved;
     /// Asked between candidates: whether to stop, to go on another time.
     std::function<bool()> interrupted;
     ControllerSettings controller;

@@ -62,9 +62,10 @@ struct SearchConfig {
     double tie_breaker = 0.1;  ///< share of the mean answer log-likelihood in the objective
     bool mean_genome = true;   ///< means of the distribution and of best candidates are contenders for the winner
     int finalists = 5;         ///< best candidates that are compared in the end
-    int racing_block = 0;      ///< items of a block; 0: every candidate answers all items
-    double lease = 600;        ///< seconds without an answer after which a group is lost; or 20 times the median
-    double quorum = 1;         ///< share of a generation to wait for; 1: all (barrier)
+    int64_t racing = 0;  ///< items of a round, after which who is clearly worse is asked no more; 0: all are asked all
+    double racing_level = 0.05;  ///< probability that one is sent off who would have been as good
+    double lease = 600;          ///< seconds without an answer after which a group is lost; or 20 times the median
+    double quorum = 1;           ///< share of a generation to wait for; 1: all (barrier)
     std::vector<std::string> hand_made_files;
     std::vector<Recipe> hand_made;  ///< injected into the first generation; by read_search()
     std::vector<std::string> warnings;

@@ -11,11 +11,30 @@ namespace {
 
 using Json = nlohmann::json;
 
+/// Graded items have all their bits besides their digits.
 Json tasks_json(const Answer& answer) {
     Json tasks = Json::array();
-    for (const TaskScores& task : answer.tasks)
-        tasks.push_back({{"score", task.score}, {"likelihood", task.likelihood}});
+    for (const TaskScores& task : answer.tasks) {
+        tasks.push_back({{"score", task.score}, {"likelihood", task.likelihood}, {"items", item_digits(task.items)}});
+        if (is_graded(task.items)) tasks.back()["graded"] = task.items;
+    }
     return tasks;
+}
+
+Answer answer_of(const Json& record) {
+    Answer answer;
+    answer.score = record.at("score");
+    answer.likelihood = record.at("likelihood");
+    answer.raced_out = record.value("raced_out", false);
+    for (const Json& task : record.at("tasks")) {
+        TaskScores scores{task.at("score"), task.at("likelihood"), {}};
+        if (task.contains("graded"))
+            scores.items = task["graded"].get<std::vector<double>>();
+        else
+            for (char digit : task.at("items").get_ref<const std::string&>()) scores.items.push_back(digit - '0');
+        answer.tasks.push_back(std::move(scores));
+    }
+    return answer;
 }
 
 Json asked_json(const Asked& asked, double objective) {
@@ -78,15 +97,25 @@ SearchJournal::SearchJournal(const std::vector<std::string>& records, const std:
                 known.id = json.at("id");
                 known.valid = json.at("ok");
                 if (known.valid)
-                    known.answer = decode_answer(json.at("answer").dump());
+                    known.answer = answer_of(json);
                 else
                     known.error = json.at("error");
                 known.seconds = json.at("ended").get<double>() - json.at("started").get<double>();
-                known_[{json.at("recipe_hash"), int(set_of(json.at("set")))}] = std::move(known);
+                const ItemSet set = set_of(json.at("set"));
+                if (set == ItemSet::search)
+                    candidates_[json.at("phase")].push_back({known.id, json.at("phase"), json.at("origin"),
+                                                             json.at("generation"), json.at("candidate"), set,
+                                                             json.at("genome"), json.at("recipe_hash")});
+                known_[{json.at("recipe_hash"), int(set)}] = std::move(known);
             } else if (kind == "phase") {
                 written_.insert(place_of(json.at("name"), -1, -1));
             } else if (kind == "generation") {
                 written_.insert(place_of(json.at("phase"), json.at("generation"), -1));
+                GenerationFacts& facts = generations_[{json.at("phase"), json.at("generation")}];
+                if (json.contains("missing"))
+                    for (const Json& each : json["missing"])
+                        facts.missing.push_back({each.at("candidate"), each.at("recipe_hash")});
+                facts.late = json.value("late", std::vector<std::vector<double>>());
             }
         } catch (const Json::exception& error) {
             fail("record {} of the journal cannot be read: {}", line + 1, error.what());
@@ -106,16 +135,19 @@ void SearchJournal::phase(const std::string& name, const std::vector<Gene>& gene
     append_(Json{{"kind", "phase"}, {"name", name}, {"genes", genes_json(genes)}}.dump(), true);
 }
 
+const GenerationFacts* SearchJournal::find_generation(const std::string& phase, int64_t generation) const {
+    const auto found = generations_.find({phase, generation});
+    return found == generations_.end() ? nullptr : &found->second;
+}
+
 void SearchJournal::evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job) {
     Json json = asked_json(asked, objective);
     json["ok"] = known.valid;
     if (known.valid) {
         json["score"] = known.answer.score;
         json["likelihood"] = known.answer.likelihood;
+        if (known.answer.raced_out) json["raced_out"] = true;
         json["tasks"] = tasks_json(known.answer);
-        for (size_t task = 0; task < known.answer.tasks.size(); ++task)
-            json["tasks"][task]["items"] = item_digits(known.answer.tasks[task].items);
-        json["answer"] = Json::parse(encode_answer(known.answer));
     } else {
         json["error"] = known.error;
     }
@@ -137,21 +169,25 @@ void SearchJournal::duplicate(const Asked& asked, const Known& known, double obj
 }
 
 void SearchJournal::generation(const std::string& phase, int64_t generation, const std::vector<double>& objectives,
-                               const Optimiser& optimiser, int64_t evaluations, double seconds) {
+                               const GenerationFacts& facts, const Optimiser& optimiser, int64_t evaluations,
+                               double seconds) {
     if (!written_.insert(place_of(phase, generation, -1)).second) return;
     std::vector<double> sorted;
     for (double value : objectives)
         if (value == value) sorted.push_back(value);
     std::sort(sorted.begin(), sorted.end());
-    Json facts = Json::object();
-    for (const auto& [name, value] : optimiser.facts()) facts[name] = value;
+    Json numbers = Json::object();
+    for (const auto& [name, value] : optimiser.facts()) numbers[name] = value;
     Json json = {{"kind", "generation"},
                  {"phase", phase},
                  {"generation", generation},
                  {"mean_genome", optimiser.mean()},
-                 {"facts", std::move(facts)},
+                 {"facts", std::move(numbers)},
                  {"evaluations", evaluations},
                  {"time", seconds}};
+    for (const auto& each : facts.missing)
+        json["missing"].push_back({{"candidate", each.candidate}, {"recipe_hash", each.hash}});
+    if (!facts.late.empty()) json["late"] = facts.late;
     if (!sorted.empty()) {
         json["best"] = sorted.back();
         json["median"] = sorted[sorted.size() / 2];

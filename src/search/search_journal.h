@@ -20,6 +20,7 @@ struct Known {
     Answer answer;
     std::string error;
     double seconds = 0;
+    bool is_whole() const { return valid && !answer.raced_out; }
 };
 
 /// What a record of an evaluation says besides what came of it.
@@ -34,6 +35,16 @@ struct Asked {
 
 nlohmann::json genes_json(const std::vector<Gene>& genes);
 
+/// What a generation was, where that does not follow from the answers: with a quorum.
+struct GenerationFacts {
+    struct Missing {
+        int64_t candidate = 0;
+        std::string hash;
+    };
+    std::vector<Missing> missing;           ///< candidates that were given up
+    std::vector<std::vector<double>> late;  ///< genomes whose answers came late, injected into it
+};
+
 class SearchJournal {
   public:
     using Append = std::function<void(const std::string& record, bool sync)>;
@@ -44,6 +55,10 @@ class SearchJournal {
     /// Seconds of earlier runs.
     double seconds_before() const { return seconds_before_; }
     const Known* find(const std::string& hash, ItemSet set) const;
+    /// Candidates of a phase that earlier runs have evaluated, none twice, in the order of the journal.
+    const std::vector<Asked>& evaluated_in(const std::string& phase) { return candidates_[phase]; }
+    /// What an earlier run recorded of a generation; nullptr if it did not end one.
+    const GenerationFacts* find_generation(const std::string& phase, int64_t generation) const;
     int64_t next_id() { return next_id_++; }
 
     void start(const std::string& record) { append_(record, true); }
@@ -52,7 +67,7 @@ class SearchJournal {
     void evaluated(const Asked& asked, const Known& known, double objective, const JobResult& job);
     void duplicate(const Asked& asked, const Known& known, double objective);
     void generation(const std::string& phase, int64_t generation, const std::vector<double>& objectives,
-                    const Optimiser& optimiser, int64_t evaluations, double seconds);
+                    const GenerationFacts& facts, const Optimiser& optimiser, int64_t evaluations, double seconds);
     void group_lost(int group, const std::string& reason, double seconds);
     void end(const std::string& reason, int64_t evaluations, double seconds);
 
@@ -60,6 +75,8 @@ class SearchJournal {
     Append append_;
     std::map<std::pair<std::string, int>, Known> known_;
     std::set<std::string> written_;  ///< what need not be written again: duplicates, generations, phases
+    std::map<std::pair<std::string, int64_t>, GenerationFacts> generations_;
+    std::map<std::string, std::vector<Asked>> candidates_;  ///< by phase
     int64_t next_id_ = 1;
     bool begun_ = false;
     double seconds_before_ = 0;

@@ -3,67 +3,16 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <map>
-#include <queue>
 #include <random>
 
 #include "src/base/error.h"
+#include "tests/search/simulated_groups.h"
 
 namespace amalgam {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-/// Groups on a clock of their own: a job takes what `duration` says, or for ever.
-class SimulatedGroups final : public SearchGroups {
-  public:
-    using Duration = std::function<double(int group, const SearchJob& job)>;
-    SimulatedGroups(int count, Duration duration) : count_(count), duration_(std::move(duration)) {}
-
-    int count() const override { return count_; }
-    void start(int group, const SearchJob& job) override {
-        ++started_;
-        EXPECT_TRUE(busy_.emplace(group, job.id).second || !answers(group)) << "a group has two jobs";
-        const double takes = duration_(group, job);
-        if (takes < forever)
-            coming_.push(
-                {now_ + takes, sequence_++, {group, job.id, job.attempt, true, "answer to " + job.instruction}});
-    }
-    std::optional<Event> wait(double seconds) override {
-        if (coming_.empty() || coming_.top().at > now_ + seconds) {
-            now_ += seconds;
-            return std::nullopt;
-        }
-        const Coming next = coming_.top();
-        coming_.pop();
-        now_ = std::max(now_, next.at);
-        busy_.erase(next.event.group);
-        return next.event;
-    }
-    double now() override { return now_; }
-    int started() const { return started_; }
-
-    static constexpr double forever = 1e18;
-
-  private:
-    struct Coming {
-        double at;
-        int sequence;
-        Event event;
-        bool operator<(const Coming& other) const {
-            return std::pair(at, sequence) > std::pair(other.at, other.sequence);
-        }
-    };
-    bool answers(int group) const { return busy_.contains(group); }
-
-    int count_;
-    Duration duration_;
-    double now_ = 0;
-    int started_ = 0, sequence_ = 0;
-    std::map<int, int64_t> busy_;
-    std::priority_queue<Coming> coming_;
-};
 
 std::vector<SearchJob> some_jobs(int count, int64_t first_id = 1) {
     std::vector<SearchJob> jobs;

@@ -117,7 +117,7 @@ TEST(Search, AveragesOfTheBestAreContenders) {
         const auto record = nlohmann::json::parse(line.substr(line.find('{')));
         if (record["kind"] != "evaluation" || record["set"] != "search") continue;
         const auto genome = record["genome"].get<std::vector<double>>();
-        if (record["origin"] == "drawn") drawn.emplace_back(-record["answer"]["score"].get<double>(), genome);
+        if (record["origin"] == "drawn") drawn.emplace_back(-record["score"].get<double>(), genome);
         if (record["origin"] == "average") averages.push_back(genome);
     }
     EXPECT_EQ(drawn.size(), 100u);
