@@ -80,7 +80,7 @@ for weight in known:
 test.write("hand.toml", text)
 evolve("hand", "--set", f'search.hand_made=["{test.place("hand.toml")}"]', "--no-checkpoint")
 injected = [r["genome"] for r in records("hand") if r["kind"] == "evaluation" and r["origin"] == "injected"]
-test.expect(injected == [[weight for weight in known for _ in range(3)]], f"injected: {injected}\n{text}")
+test.expect(injected == [[weight for weight in known for _ in range(4)]], f"injected: {injected}\n{text}")
 
 # Killed at some moments, and gone on with on another number of ranks
 draw = random.Random(1)
