@@ -134,6 +134,14 @@ bool CmaOptimiser::learn_generation(const std::vector<Candidate>& candidates, co
     generation.mean_weights = average_ties(mean_weights, ranking.blocks);
     generation.covariance_weights = average_ties(constants.weights, ranking.blocks);
 
+    for (size_t k = 0; k < generation.steps.size(); ++k) {
+        const std::vector<bool>& idle = candidates[size_t(ranking.order[k])].idle;
+        if (idle.empty()) continue;
+        generation.idle_shift.resize(units_.size());
+        for (size_t i = 0; i < idle.size(); ++i)
+            if (idle[i]) generation.idle_shift[i] += generation.mean_weights[k] * generation.steps[k][i];
+    }
+
     const bool adapting = settings().learning_rate_adaptation;
     const CmaModel before = adapting ? model_ : CmaModel(0, true);
     model_.learn(generation, constants);

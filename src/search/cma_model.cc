@@ -78,6 +78,9 @@ void CmaModel::learn(const CmaSteps& generation, const CmaConstants& c) {
     const Vector shift = weighted_sum(generation.steps, generation.mean_weights, n);
     const Vector white = whiten(shift);
     for (size_t i = 0; i < n; ++i) mean_[i] += sigma_ * shift[i];
+    // The paths keep these steps: they are drawn as often in one direction as in the other, and without them sigma
+    // would take genes without a part for ones that have converged.
+    for (size_t i = 0; i < generation.idle_shift.size(); ++i) mean_[i] -= sigma_ * generation.idle_shift[i];
 
     const double sigma_gain = std::sqrt(c.sigma_rate * (2 - c.sigma_rate) * c.mu_effective);
     for (size_t i = 0; i < n; ++i) sigma_path_[i] = (1 - c.sigma_rate) * sigma_path_[i] + sigma_gain * white[i];

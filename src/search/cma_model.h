@@ -15,7 +15,9 @@ struct CmaSteps {
     std::vector<Vector> steps;
     Vector mean_weights;        ///< of the mean: none below 0
     Vector covariance_weights;  ///< of the covariance
-    bool foreign = false;       ///< has steps that were not drawn: sigma grows by e at most
+    /// What is taken from the mean's step: what genes without a part add to it.
+    Vector idle_shift;     ///< empty: nothing
+    bool foreign = false;  ///< has steps that were not drawn: sigma grows by e at most
 };
 
 class CmaModel {

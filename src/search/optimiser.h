@@ -24,7 +24,8 @@ struct Gene {
 /// what the optimiser drew.
 struct Candidate {
     std::vector<double> genome, raw;
-    bool injected = false;  ///< given from outside, not drawn
+    bool injected = false;        ///< given from outside, not drawn
+    std::vector<bool> idle = {};  ///< of its outcome, once that is told
 };
 
 /// What became of a candidate; objectives are maximised, compared in order of the list where an optimiser knows only
@@ -33,6 +34,9 @@ struct Outcome {
     bool valid = true;
     bool missing = false;  ///< not waited for: has no weight in the update
     std::vector<double> objectives = {};
+    /// Genes without a part in this candidate, such as the scale of a layer that is left out: from what became of it,
+    /// CMA-ES learns nothing about where they should be. Empty: all have a part.
+    std::vector<bool> idle = {};
 };
 
 enum class Restarts { none, ipop, bipop };

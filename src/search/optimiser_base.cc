@@ -75,6 +75,8 @@ void OptimiserBase::tell(const std::vector<Outcome>& outcomes) {
     for (const Outcome& outcome : outcomes) {
         keys.push_back(key_of(outcome));
         missing.push_back(outcome.missing);
+        check(outcome.idle.empty() || outcome.idle.size() == genes_.size(),
+              "the optimiser {} was told of {} genes, it has {}", name_, outcome.idle.size(), genes_.size());
         if (!outcome.valid || outcome.missing) continue;
         const auto count = int64_t(outcome.objectives.size());
         if (objectives == 0) objectives = count;
@@ -82,8 +84,9 @@ void OptimiserBase::tell(const std::vector<Outcome>& outcomes) {
               "the optimiser {} was told a result of {} objectives, others had {}", name_, count, objectives);
     }
     objective_count_ = objectives;
-    const std::vector<Candidate> told = std::move(candidates_);
+    std::vector<Candidate> told = std::move(candidates_);
     candidates_.clear();
+    for (size_t i = 0; i < told.size(); ++i) told[i].idle = outcomes[i].idle;
     learn(told, keys, missing);
     ++generation_;
     taken_.clear();

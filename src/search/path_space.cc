@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "src/base/error.h"
+#include "src/search/input_scales.h"
+#include "src/search/normal_distribution.h"
 #include "src/search/recipe_space.h"
 
 namespace amalgam {
@@ -9,25 +11,30 @@ namespace {
 class PathSpace final : public RecipeSpace {
   public:
     PathSpace(const SearchConfig& config, std::vector<PathModel> models) : config_(config), models_(std::move(models)) {
-        check(!models_.empty() && models_[0].layers >= 2,
-              "{}: a path needs a first model of at least 2 layers: they begin and end it", printable(config.path));
-        for (int repeat = 0; repeat < config.data_flow.repeats; ++repeat)
+        const DataFlow& flow = config.data_flow;
+        check(!models_.empty() && models_[0].layers >= (flow.fixed_ends ? 2 : 1),
+              "{}: a path needs a first model of at least 2 layers, which begin and end it; or set fixed_ends = false",
+              printable(config.path));
+        for (int repeat = 0; repeat < flow.repeats; ++repeat)
             for (size_t model = 0; model < models_.size(); ++model)
                 for (int64_t layer = 0; layer < models_[model].layers; ++layer)
                     slots_.push_back({model, layer, repeat});
-        // All layers of the first model are likely in the first pass.
         for (size_t slot = 0; slot < slots_.size(); ++slot) {
-            if (is_fixed(slot)) continue;
+            if (flow.fixed_ends && slot == 0) continue;
             free_.push_back(slot);
-            genes_.push_back({name(slot), Gene::Kind::binary, 0, 1, is_first_pass(slot) ? 0.7 : 0.3, 0.2, ""});
+            const double likely = slots_[slot].repeat == 0 && slots_[slot].model == 0 ? flow.likely : flow.unlikely;
+            const double sigma = 0.2, start = 0.5 + sigma * normal_exceeded_with(1 - likely);
+            genes_.push_back({name(slot), Gene::Kind::binary, 0, 1, std::clamp(start, 0., 1.), sigma, ""});
         }
-        if (!config.data_flow.scales) return;
-        const DataFlow& flow = config.data_flow;
-        for (size_t slot = 0; slot <= slots_.size(); ++slot) {
-            const std::string of = slot < slots_.size() ? name(slot) : "end";
-            genes_.push_back({of + ".scale", Gene::Kind::continuous, flow.scale_low, flow.scale_high, 1,
-                              std::min(1 - flow.scale_low, flow.scale_high - 1) / 3, ""});
+        PathShape shape;
+        for (const PathModel& model : models_) {
+            first_layers_.push_back(shape.layers.empty() ? 0 : first_layers_.back() + shape.layers.back());
+            shape.layers.push_back(model.layers);
         }
+        for (size_t slot = 0; slot < slots_.size(); ++slot) shape.slot_names.push_back(name(slot));
+        if (flow.fixed_ends) shape.slot_names.push_back("end");
+        scales_ = make_input_scales(flow, std::move(shape));
+        genes_.insert(genes_.end(), scales_->genes().begin(), scales_->genes().end());
     }
 
     const std::vector<Gene>& genes() const override { return genes_; }
@@ -40,7 +47,7 @@ class PathSpace final : public RecipeSpace {
         recipe.out_dtype = config_.recipe.out_dtype;
         double scale = 1;
         for (const Step& step : path(genome)) {
-            scale *= step.scale;
+            scale *= scales_->scale(genome.data() + free_.size(), step.link);
             SourceEntry source;
             source.model = models_[step.model].reference;
             source.layer_range = {step.layer, step.layer + 1};
@@ -66,7 +73,14 @@ class PathSpace final : public RecipeSpace {
         fail("{}: recipes made by hand are for space = \"ps\"", printable(recipe.path));
     }
 
-    double cost(const std::vector<double>& genome) const override { return double(path(genome).size()); }
+    std::vector<bool> idle(const std::vector<double>& genome) const override {
+        std::vector<bool> used(scales_->genes().size());
+        for (const Step& step : path(genome)) scales_->mark_used(step.link, used);
+        std::vector<bool> idle(free_.size());  // whether a slot is on always counts
+        for (bool one : used) idle.push_back(!one);
+        return idle;
+    }
+
     double penalty(const std::vector<double>& genome) const override {
         const auto layers = int64_t(path(genome).size());
         return config_.data_flow.cost * double(std::max<int64_t>(0, layers - models_[0].layers));
@@ -81,37 +95,42 @@ class PathSpace final : public RecipeSpace {
     struct Step {
         size_t model;
         int64_t layer;
-        double scale;
+        PathLink link;
     };
 
-    bool is_first_pass(size_t slot) const { return slots_[slot].repeat == 0 && slots_[slot].model == 0; }
-    bool is_fixed(size_t slot) const { return slot == 0; }
     std::string name(size_t slot) const {
         return fmt::format("{}:{}.{}", slots_[slot].repeat, slots_[slot].model, slots_[slot].layer);
     }
 
-    /// The first slot, those that are on, and the first model's last layer. Scales multiply the input of their slot.
+    /// The slots that are on, between the ends where these are fixed.
     std::vector<Step> path(const std::vector<double>& genome) const {
         check(genome.size() == genes_.size(), "a genome of {} numbers for {} genes (a bug in the program)",
               genome.size(), genes_.size());
-        const auto scale = [&](size_t slot) { return config_.data_flow.scales ? genome[free_.size() + slot] : 1.0; };
-        std::vector<Step> steps = {{0, 0, scale(0)}};
-        const int most = config_.data_flow.most_layers;
-        for (size_t gene = 0; gene < free_.size(); ++gene) {
-            if (genome[gene] < 0.5 || (most > 0 && int(steps.size()) + 1 >= most)) continue;
+        const bool fixed = config_.data_flow.fixed_ends;
+        const size_t most =
+            config_.data_flow.most_layers > 0 ? size_t(config_.data_flow.most_layers) : slots_.size() + 1;
+        std::vector<Step> steps;
+        const auto add = [&](size_t model, int64_t layer, size_t slot) {
+            const int64_t from = steps.empty() ? -1 : first_layers_[steps.back().model] + steps.back().layer;
+            steps.push_back({model, layer, {from, first_layers_[model] + layer, int64_t(slot)}});
+        };
+        if (fixed) add(0, 0, 0);
+        for (size_t gene = 0; gene < free_.size() && steps.size() + fixed < most; ++gene) {
             const Slot& slot = slots_[free_[gene]];
-            steps.push_back({slot.model, slot.layer, scale(free_[gene])});
+            if (genome[gene] >= 0.5) add(slot.model, slot.layer, free_[gene]);
         }
-        const Step& last = steps.back();
-        const Step end = {0, models_[0].layers - 1, scale(slots_.size())};
-        if (last.model != end.model || last.layer != end.layer) steps.push_back(end);
+        const int64_t end = models_[0].layers - 1;
+        if (steps.empty()) add(0, 0, 0);
+        if (fixed && (steps.back().model != 0 || steps.back().layer != end)) add(0, end, slots_.size());
         return steps;
     }
 
     const SearchConfig& config_;
     std::vector<PathModel> models_;
+    std::vector<int64_t> first_layers_;  ///< of the models, in the row of all layers
     std::vector<Slot> slots_;
     std::vector<size_t> free_;  ///< slots with a gene
+    std::unique_ptr<InputScales> scales_;
     std::vector<Gene> genes_;
 };
 

@@ -23,8 +23,8 @@ class RecipeSpace {
     virtual Recipe recipe(const std::vector<double>& genome) const = 0;
     /// The genome whose recipe is nearest to this one; for recipes made by hand.
     virtual std::vector<double> genome(const Recipe& recipe) const = 0;
-    /// What a genome costs in evaluation, relative to others: layers of the path.
-    virtual double cost(const std::vector<double>& /*genome*/) const { return 1; }
+    /// Genes that this genome's recipe does not depend on; empty: none.
+    virtual std::vector<bool> idle(const std::vector<double>& /*genome*/) const { return {}; }
     /// What is taken from its objective.
     virtual double penalty(const std::vector<double>& /*genome*/) const { return 0; }
 };
@@ -39,9 +39,10 @@ struct PathModel {
     int64_t layers = 0;
 };
 
-/// Slots: the layers of all models in order, `repeats` times; a slot is on or off, and may have an input scale. The first and
-/// the last layer of the first model begin and end every path. The path becomes a recipe of slices: a scaled input divides
-/// o_proj and down_proj by the cumulative scale, so that an ordinary checkpoint computes the same.
+/// Slots: the layers of all models in order, `repeats` times; a slot is on or off. With fixed ends, the first and the last
+/// layer of the first model begin and end every path; without, a path of no slot at all is the first model's first layer.
+/// Inputs of layers may be scaled (input_scales.h). The path becomes a recipe of slices: a scaled input divides o_proj and
+/// down_proj by the cumulative scale, so that an ordinary checkpoint computes the same.
 std::unique_ptr<RecipeSpace> make_path_space(const SearchConfig& config, std::vector<PathModel> models);
 
 }  // namespace amalgam

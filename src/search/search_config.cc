@@ -180,15 +180,32 @@ void spell_out_models(Value& merge) {
     }
 }
 
+/// true: a scale for each slot.
+ScaleKind read_scales(const Reader& reader) {
+    const Value* value = reader.find("scales");
+    if (value && value->kind == Value::Kind::boolean) return value->boolean ? ScaleKind::slots : ScaleKind::none;
+    constexpr ScaleKind kinds[] = {ScaleKind::none, ScaleKind::slots, ScaleKind::low_rank, ScaleKind::network};
+    return kinds[reader.choice("scales", {"none", "slots", "low-rank", "network"})];
+}
+
 DataFlow read_data_flow(const Value* table, Reporter& reporter) {
     DataFlow flow;
     if (!table) return flow;
-    reporter.check_keys(*table, {"repeats", "scales", "scale_low", "scale_high", "cost", "most_layers", "evaluations"});
+    reporter.check_keys(*table, {"repeats", "fixed_ends", "likely", "unlikely", "scales", "scale_low", "scale_high",
+                                 "scale_rank", "scale_hidden", "cost", "most_layers", "evaluations"});
     const Reader reader(table, "search.data_flow", reporter);
     flow.repeats = int(reader.integer("repeats", flow.repeats, 1, 100));
-    flow.scales = reader.boolean("scales", flow.scales);
+    flow.fixed_ends = reader.boolean("fixed_ends", flow.fixed_ends);
+    flow.likely = reader.number("likely", flow.likely, 0.01, 0.99);
+    flow.unlikely = reader.number("unlikely", flow.unlikely, 0.01, 0.99);
+    flow.scales = read_scales(reader);
     flow.scale_low = reader.number("scale_low", flow.scale_low, 1e-3, 1);
     flow.scale_high = reader.number("scale_high", flow.scale_high, 1, 1e3);
+    if (flow.scales != ScaleKind::none && flow.scale_low == flow.scale_high)
+        reporter.fail_at(reader.line("scale_low"), "{}: scale_low and scale_high are both 1: no scale can be found",
+                         reader.full("scales"));
+    flow.scale_rank = int(reader.integer("scale_rank", flow.scale_rank, 1, 64));
+    flow.scale_hidden = int(reader.integer("scale_hidden", flow.scale_hidden, 1, 256));
     flow.cost = reader.number("cost", flow.cost, 0, 1);
     flow.most_layers = int(reader.integer("most_layers", 0, 0, 1'000'000));
     flow.evaluations = reader.integer("evaluations", 0, 0, int64_t(1) << 40);

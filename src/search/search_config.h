@@ -29,11 +29,24 @@ enum class SearchSpace {
     both,        ///< PS, and then DFS with the PS winner among the models
 };
 
+/// What the inputs of layers are scaled by; formulas in input_scales.h.
+enum class ScaleKind {
+    none,
+    slots,     ///< a number for each slot
+    low_rank,  ///< a product of numbers of the layers that an input comes from and goes to
+    network,   ///< a small network that looks at both layers and the slot
+};
+
 /// The path of a data-flow search.
 struct DataFlow {
-    int repeats = 1;      ///< the layers of all models in order, so many times
-    bool scales = false;  ///< each slot has an input scale
+    int repeats = 1;         ///< the layers of all models in order, so many times
+    bool fixed_ends = true;  ///< the first model's first and last layer begin and end a path
+    /// Probabilities of slots in the first generation: of the first model in the first pass, and of all others.
+    double likely = 0.7, unlikely = 0.3;
+    ScaleKind scales = ScaleKind::none;
     double scale_low = 0.5, scale_high = 1.5;
+    int scale_rank = 1;       ///< of low_rank
+    int scale_hidden = 8;     ///< units of each of the two layers of the network
     double cost = 0;          ///< taken from the objective for each layer beyond those of the first model
     int most_layers = 0;      ///< of a path; 0: no limit
     int64_t evaluations = 0;  ///< of space = "both": those of the data-flow search

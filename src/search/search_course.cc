@@ -66,7 +66,9 @@ void Search::ask(std::vector<Entry> entries) {
         job.id = each.asked.id = journal_.next_id();
         job.genome = each.asked.genome;
         job.instruction = encode_instruction({each.text, each.asked.set, cut_for(each)});
-        job.cost = double(each.recipe.slices.empty() ? 1 : each.recipe.slices.size());
+        job.cost = each.recipe.slices.empty() ? 1 : 0;
+        for (const OutputSlice& slice : each.recipe.slices)
+            if (const auto& range = slice.sources[0].layer_range) job.cost += double(range->second - range->first);
         asked_[job.id] = std::move(each);
         jobs.push_back(std::move(job));
     }
@@ -174,6 +176,7 @@ std::vector<Outcome> Search::outcomes_of(Phase& phase, int64_t generation, const
             continue;
         }
         outcome.missing = false;
+        outcome.idle = phase.space->idle(asked.genome);
         outcome.valid = known->valid;
         if (known->valid) outcome.objectives = {objective(known->answer, penalties_.at(asked.hash))};
         const auto seen = first_seen_.find(asked.hash);

@@ -1,5 +1,3 @@
-#include "src/search/search.h"
-
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -7,55 +5,19 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
+#include "tests/search/function_groups.h"
 
 namespace amalgam {
 namespace {
 
 using testing::HasSubstr;
 
-/// One group that scores a recipe by a function of it, at once.
-class FunctionGroups final : public SearchGroups {
-  public:
-    using Score = std::function<double(const Recipe& recipe, ItemSet set)>;
-    explicit FunctionGroups(Score score) : score_(std::move(score)) {}
-    int count() const override { return 1; }
-    void start(int group, const SearchJob& job) override {
-        ++asked;
-        const Instruction instruction = decode_instruction(job.instruction);
-        event_ = Event{group, job.id, job.attempt, true, ""};
-        try {
-            const double score = score_(parse_recipe(instruction.recipe, "candidate.toml"), instruction.set);
-            event_->answer = encode_answer({score, 0, {{score, 0, {score}}}});
-        } catch (const Error& error) {
-            event_->valid = false;
-            event_->answer = error.what();
-        }
-        time_ += 1;
-    }
-    std::optional<Event> wait(double) override { return std::exchange(event_, std::nullopt); }
-    double now() override { return time_; }
-    int asked = 0;
-
-  private:
-    Score score_;
-    std::optional<Event> event_;
-    double time_ = 0;
-};
-
 SearchInputs planted(const std::string& settings) {
-    SearchInputs inputs;
-    inputs.config = parse_search(
+    return task_inputs(parse_search(
         "[merge]\nmerge_method = \"task_arithmetic\"\nbase_model = \"b\"\nmodels = [\"m/one\", \"m/two\"]\n"
         "[search]\nlayer_groups = 2\ngenes.weight = { low = -1, high = 2, start = 0.5, sigma = 0.2 }\n" +
             settings + "[[tasks]]\nsearch = \"s\"\nheldout = \"h\"\n",
-        "search.toml");
-    Task task;
-    task.name = "t";
-    task.items.resize(1);
-    task.items[0].answer = {7};
-    inputs.search = inputs.heldout = {task};
-    inputs.layers = 4;
-    return inputs;
+        "search.toml"));
 }
 
 /// Distance of the weights to a planted recipe's; sources and their uniform merge score 0.
@@ -71,14 +33,6 @@ double closeness(const Recipe& recipe) {
         for (size_t group : {0u, 1u}) distance += std::pow(gradient[2 * group] - wanted[model][group], 2);
     }
     return 1 - distance;
-}
-
-SearchResult run(const SearchInputs& inputs, FunctionGroups& groups, std::vector<std::string>& journal) {
-    SearchWorld world;
-    world.groups = &groups;
-    const std::vector<std::string> before = journal;
-    world.append = [&](const std::string& record, bool) { journal.push_back(record); };
-    return run_search(inputs, world, before);
 }
 
 TEST(Search, FindsAPlantedRecipe) {
