@@ -160,6 +160,14 @@ test.expect("no candidate could be scored" in failed.stderr, "a search without a
 test.expect(any(r["kind"] == "evaluation" and not r["ok"] and "finite" in r["error"] for r in records("broken")),
             "a merge with NaN has a score")
 
+# Every search file that ships is understood, as far as its tasks, which are elsewhere
+shipped = [name for name in sorted(os.listdir(os.path.join(ROOT, "configs"))) if name.startswith(("evolve-", "sakana-"))]
+test.expect(len(shipped) >= 5, f"search files: {shipped}")
+for name in shipped:
+    opened = test.run("evolve", os.path.join(ROOT, "configs", name), test.place("shipped"), "--set", "zoo.root=/nowhere", cwd=test.root)
+    test.expect(opened.returncode == 1 and opened.stderr.count("error: ") == 1 and "there is no such task file" in opened.stderr,
+                f"{name} is not understood", opened)
+
 # Another search does not go on in its folder, and mistakes are named
 changed = evolve("alone", "--set", "search.genes.weight.high=2.5", code=1)
 test.expect("another one" in changed.stderr, "another search goes on", changed)
