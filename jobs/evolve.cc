@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -19,6 +20,7 @@
 #include "src/recipe/resolve.h"
 #include "src/run/merge_job.h"
 #include "src/run/search_groups.h"
+#include "src/search/item_sets.h"
 #include "src/search/journal.h"
 #include "src/search/search.h"
 #include "src/search/statistics.h"
@@ -103,6 +105,7 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
         open(task.validation, inputs.validation);
         open(task.heldout, inputs.heldout);
     }
+    for (const std::string& warning : check_item_sets(inputs)) log_warning("{}", warning);
     const Merge merge = resolve(files, inputs.config.recipe);
     for (const std::string& warning : merge.warnings) log_warning("{}", warning);
     std::vector<std::string> names;
@@ -278,6 +281,7 @@ Ending control(const Arguments& arguments, const SearchInputs& inputs, SearchGro
             log_warning("{}; its journal is gone through instead", error.what());
         }
     }
+    world.date = int64_t(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now()));
     world.interrupted = stop_asked;
     world.controller.lease = inputs.config.lease;
     world.controller.quorum = inputs.config.quorum;

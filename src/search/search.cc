@@ -106,6 +106,7 @@ void Search::write_start(const RecipeSpace& space) {
     for (const SourceEntry& model : config_.recipe.models) sources.push_back(short_name(model.model));
     journal_.start(Json{{"kind", "start"},
                         {"version", 1},
+                        {"time", world_.date},
                         {"key", key_},
                         {"space", result_.space},
                         {"optimiser", config_.optimiser},

@@ -37,6 +37,7 @@ struct SearchWorld {
     /// Keeps the state between generations, so that a restart need not go through all of them again; and the last one kept.
     std::function<void(const SearchState& state)> save;
     std::optional<SearchState> saved;
+    int64_t date = 0;  ///< of this start, seconds since 1970
     /// Asked between candidates: whether to stop, to go on another time.
     std::function<bool()> interrupted;
     ControllerSettings controller;

@@ -263,9 +263,9 @@ void read_options(const Value* table, SearchConfig& config, Reporter& reporter) 
 
 void read_settings(const Value& table, SearchConfig& config, Reporter& reporter) {
     reporter.check_keys(
-        table, {"space",     "genes",   "choose_models", "layer_groups", "filters", "smooth",      "data_flow",
-                "optimiser", "options", "evaluations",   "seconds",      "seed",    "tie_breaker", "mean_genome",
-                "finalists", "quorum",  "lease",         "hand_made",    "racing",  "racing_level"});
+        table, {"space",     "genes",   "choose_models", "layer_groups", "filters", "smooth",       "data_flow",
+                "optimiser", "options", "evaluations",   "seconds",      "seed",    "tie_breaker",  "mean_genome",
+                "finalists", "quorum",  "lease",         "hand_made",    "racing",  "racing_level", "public_tests"});
     const Reader reader(&table, "search", reporter);
     constexpr SearchSpace spaces[] = {SearchSpace::parameters, SearchSpace::data_flow, SearchSpace::both};
     config.space = spaces[reader.choice("space", {"ps", "dfs", "ps-dfs"})];
@@ -282,6 +282,7 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.quorum = reader.number("quorum", 1, 0.5, 1);
     config.racing = reader.integer("racing", config.racing, 0, int64_t(1) << 30);
     config.racing_level = reader.number("racing_level", config.racing_level, 0, 0.5);
+    config.public_tests = reader.boolean("public_tests", false);
     config.hand_made_files = reader.texts("hand_made", 1000);
     config.lease = reader.number("lease", config.lease, 0.01, 1e9);
 }

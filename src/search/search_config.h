@@ -79,6 +79,7 @@ struct SearchConfig {
     double racing_level = 0.05;  ///< probability that one is sent off who would have been as good
     double lease = 600;          ///< seconds without an answer after which a group is lost; or 20 times the median
     double quorum = 1;           ///< share of a generation to wait for; 1: all (barrier)
+    bool public_tests = false;   ///< files that look like public test sets may be searched on
     std::vector<std::string> hand_made_files;
     std::vector<Recipe> hand_made;  ///< injected into the first generation; by read_search()
     std::vector<std::string> warnings;

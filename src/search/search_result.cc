@@ -5,7 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "src/search/search.h"
+#include "src/search/search_key.h"
 #include "src/search/statistics.h"
 
 namespace amalgam {
@@ -43,7 +43,7 @@ std::string digits(const Answer& answer) {
     return all;
 }
 
-Json tasks_json(const SearchInputs& inputs, const Contender& best) {
+Json tasks_json(const SearchInputs& inputs, const Contender& best, const std::optional<ConstantAnswer>& constant) {
     Json tasks = Json::array();
     for (size_t number = 0; number < inputs.search.size(); ++number) {
         const Task& task = inputs.search[number];
@@ -55,6 +55,10 @@ Json tasks_json(const SearchInputs& inputs, const Contender& best) {
             json["heldout"] = best.heldout->tasks[number].score;
             const auto [low, high] = mean_interval(best.heldout->tasks[number].items);
             json["interval"] = {low, high};
+        }
+        if (constant) {
+            json["constant"] = {{"search", constant->search.tasks[number].score}};
+            if (constant->heldout) json["constant"]["heldout"] = constant->heldout->tasks[number].score;
         }
         tasks.push_back(std::move(json));
     }
@@ -145,8 +149,12 @@ std::string result_json(const SearchInputs& inputs, const SearchResult& result) 
                  {"best", std::move(winner)},
                  {"sources", std::move(sources)},
                  {"uniform", contender_json(result.uniform, best)},
-                 {"tasks", tasks_json(inputs, best)},
-                 {"items", {{"heldout", std::move(items)}}}};
+                 {"tasks", tasks_json(inputs, best, result.constant)},
+                 {"items", {{"heldout", std::move(items)}}},
+                 {"item_sets",
+                  {{"search", items_hash(inputs.search)},
+                   {"validation", items_hash(inputs.validation)},
+                   {"heldout", items_hash(inputs.heldout)}}}};
     if (result.constant) {
         json["constant"] = scores_json(result.constant->search, result.constant->heldout, &best);
         json["constant"]["answer"] = result.constant->answer;
