@@ -345,7 +345,7 @@ int run_on_groups(const Arguments& arguments, const SearchInputs& inputs, Files&
     Ending ending = control(arguments, inputs, *groups, lost);
     const bool write = ending == Ending::to_write;
     // Collectives would wait for a lost group for ever.
-    retire_groups(world, count, write && !lost);
+    groups->retire(write && !lost);
     const auto alone = self_communicator();
     if (write) ending = write_best(lost ? *alone : world, arguments);
     say_done(folder, ending == Ending::finished);

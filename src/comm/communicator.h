@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,27 @@ class Device;
 class AgreedError : public Error {
   public:
     using Error::Error;
+};
+
+/// Messages to and from ranks that may have ended without a word: nothing waits for one of them. Both ends have a mailbox of
+/// the same tag. One thread at a time, as for its communicator, which outlives it.
+class Mailbox {
+  public:
+    struct Letter {
+        int from = 0;
+        std::string bytes;
+    };
+    Mailbox() = default;
+    Mailbox(const Mailbox&) = delete;
+    Mailbox& operator=(const Mailbox&) = delete;
+    virtual ~Mailbox() = default;
+
+    /// Returns at once.
+    virtual void send(std::string bytes, int to) = 0;
+    /// A message that is here as a whole, those of one rank in their order; nothing if there is none yet.
+    virtual std::optional<Letter> receive() = 0;
+    /// Until all that was sent is on its way, or nothing has moved for so long: false then.
+    virtual bool flush(double seconds) = 0;
 };
 
 /// A group of ranks, numbered from 0. Functions marked collective are called by every rank of the group, in the same
@@ -68,12 +90,12 @@ class Communicator {
     /// possibly not before the other rank receives.
     virtual void send(std::span<const std::byte> bytes, int to, int tag) = 0;
     void send(const std::string& bytes, int to, int tag);
-    /// A rank of which a message with this tag can be received now; -1: there is none. Does not wait.
-    virtual int waiting(int tag) = 0;
     /// The next message of that rank and tag, whatever its length.
     virtual std::string receive(int from, int tag) = 0;
     /// The same into memory of its exact length; another length is an Error.
     virtual void receive(std::span<std::byte> bytes, int from, int tag) = 0;
+
+    virtual std::unique_ptr<Mailbox> mailbox(int tag) = 0;
 
     /// Messages in host memory. It follows the communicator's rule of one thread at a time, and ends before it. Collective, as
     /// is its end.

@@ -28,17 +28,6 @@
 namespace amalgam {
 namespace {
 
-void check_mpi(int result, const char* call, const char* file, int line) {
-    if (result == MPI_SUCCESS) return;
-    char text[MPI_MAX_ERROR_STRING] = "";
-    int length = 0;
-    MPI_Error_string(result, text, &length);
-    fail("{} failed in {}:{} ({}): another rank may have ended; see the messages before this one", call, file, line,
-         text);
-}
-
-#define AMALGAM_MPI(call) check_mpi((call), #call, __FILE__, __LINE__)
-
 /// Tags above those of users.
 constexpr int most_user_tag = 30000;
 constexpr int gather_tag = most_user_tag + 1;
@@ -58,105 +47,6 @@ template <>
 MPI_Datatype type_of<uint32_t>() {
     return MPI_UINT32_T;
 }
-
-/// Messages of its own communicator, where MPI keeps those of a pair in order whatever their tags. Tags tell their length, since
-/// Open MPI 4.1 cuts messages that are too long without saying so.
-class MpiTransport : public Transport {
-  public:
-    MpiTransport(MPI_Comm parent, int64_t chunk) : chunk_(uint64_t(chunk)) {
-        AMALGAM_MPI(MPI_Comm_dup(parent, &handle_));
-        AMALGAM_MPI(MPI_Comm_rank(handle_, &rank_));
-        AMALGAM_MPI(MPI_Comm_size(handle_, &size_));
-    }
-    ~MpiTransport() override {
-        // After an error others may not come here: the communicator stays, and what still comes has no place.
-        for (size_t i = 0; i < requests_.size(); ++i) {
-            if (requests_[i] == MPI_REQUEST_NULL) continue;
-            if (expected_[i] >= 0) MPI_Cancel(&requests_[i]);
-            MPI_Request_free(&requests_[i]);
-        }
-        if (requests_.empty()) MPI_Comm_free(&handle_);
-    }
-
-    void start(std::span<const Transfer> transfers) override {
-        check(!started_, "a group of messages starts before the one before it has ended (a bug in the program)");
-        for (const Transfer& transfer : transfers)
-            check(0 <= transfer.peer && transfer.peer < size_,
-                  "a message to or from rank {} of a group of {} (a bug in the program)", transfer.peer, size_);
-        started_ = true;
-        // Receives first: what arrives then has its place.
-        for (const auto direction : {Transfer::Direction::receive, Transfer::Direction::send})
-            for (const Transfer& transfer : transfers)
-                if (transfer.direction == direction) start(transfer);
-    }
-
-    void wait() override {
-        check(started_, "wait() without a group of messages (a bug in the program)");
-        std::vector<int> indices(requests_.size());
-        std::vector<MPI_Status> statuses(requests_.size());
-        Patience patience(seconds_);
-        for (size_t open = requests_.size(); open > 0;) {
-            int done = 0;
-            const int result =
-                MPI_Testsome(int(requests_.size()), requests_.data(), &done, indices.data(), statuses.data());
-            if (result != MPI_ERR_IN_STATUS) check_mpi(result, "MPI_Testsome", __FILE__, __LINE__);
-            for (int i = 0; i < done; ++i)
-                check_message(statuses[size_t(i)], result == MPI_ERR_IN_STATUS, expected_[size_t(indices[size_t(i)])]);
-            open -= size_t(done);
-            if (done > 0) {
-                patience.moved();
-                continue;
-            }
-            check(patience.wait(),
-                  "rank {} waited {} seconds for messages, and {} of {} did not come or go: another rank hangs or has "
-                  "ended; see its messages. AMALGAM_NETWORK_SECONDS changes the limit",
-                  rank_, seconds_, open, requests_.size());
-        }
-        requests_.clear();
-        expected_.clear();
-        started_ = false;
-    }
-
-  private:
-    void start(const Transfer& transfer) {
-        auto* data = static_cast<std::byte*>(transfer.data);
-        const bool receive = transfer.direction == Transfer::Direction::receive;
-        uint64_t left = transfer.bytes;
-        // An empty message travels too: lengths that do not match are found out.
-        do {
-            const int bytes = int(std::min(left, chunk_));
-            MPI_Request request = MPI_REQUEST_NULL;
-            if (receive)
-                AMALGAM_MPI(MPI_Irecv(data, bytes, MPI_BYTE, transfer.peer, MPI_ANY_TAG, handle_, &request));
-            else
-                AMALGAM_MPI(MPI_Isend(data, bytes, MPI_BYTE, transfer.peer, tag_of(bytes), handle_, &request));
-            requests_.push_back(request);
-            expected_.push_back(receive ? bytes : -1);
-            if (bytes > 0) data += bytes;
-            left -= uint64_t(bytes);
-        } while (left > 0);
-    }
-
-    void check_message(const MPI_Status& status, bool has_error, int expected) const {
-        if (has_error) check_mpi(status.MPI_ERROR, "a message of a group", __FILE__, __LINE__);
-        if (expected < 0) return;
-        int bytes = 0;
-        AMALGAM_MPI(MPI_Get_count(&status, MPI_BYTE, &bytes));
-        check(bytes == expected && status.MPI_TAG == tag_of(expected),
-              "rank {} sent {} bytes or more where rank {} expects {} (a bug in the program)", status.MPI_SOURCE, bytes,
-              rank_, expected);
-    }
-    /// MPI has tags up to 32,767 at least.
-    static int tag_of(int bytes) { return bytes % 32749; }
-
-    MPI_Comm handle_ = MPI_COMM_NULL;
-    uint64_t chunk_;
-    double seconds_ = network_seconds();
-    int rank_ = 0, size_ = 1;
-    bool started_ = false;
-    std::vector<MPI_Request> requests_;
-    std::vector<int> expected_;  // bytes of a piece that is received; -1 for those sent
-};
 
 class MpiCommunicator : public Communicator {
   public:
@@ -239,13 +129,6 @@ class MpiCommunicator : public Communicator {
         send_pieces(bytes, to, tag);
     }
 
-    int waiting(int tag) override {
-        int there = 0;
-        MPI_Status status;
-        AMALGAM_MPI(MPI_Iprobe(MPI_ANY_SOURCE, tag, handle_, &there, &status));
-        return there ? status.MPI_SOURCE : -1;
-    }
-
     std::string receive(int from, int tag) override {
         check_peer(from, tag);
         std::string bytes(receive_length(from, tag), '\0');
@@ -261,7 +144,13 @@ class MpiCommunicator : public Communicator {
         receive_pieces(bytes, from, tag);
     }
 
-    std::unique_ptr<Transport> transport() override { return std::make_unique<MpiTransport>(handle_, chunk_); }
+    std::unique_ptr<Transport> transport() override { return mpi::transport(MPI_Comm_c2f(handle_), chunk_); }
+
+    std::unique_ptr<Mailbox> mailbox(int tag) override {
+        check(0 <= tag && tag <= most_user_tag, "tag {}: those of users are 0 to {} (a bug in the program)", tag,
+              most_user_tag);
+        return mpi::mailbox(MPI_Comm_c2f(handle_), tag, chunk_);
+    }
 
     std::unique_ptr<Communicator> every(int first, int last, int step) override {
         check(0 <= first && first <= rank_ && rank_ < last && last <= size_ && step > 0 && (rank_ - first) % step == 0,

@@ -1,5 +1,6 @@
-// MPI behind functions, for Session.
+// MPI behind functions, for Session, and what the files that own MPI share.
 #pragma once
+#include <cstdint>
 #include <memory>
 
 #include "src/comm/communicator.h"
@@ -12,6 +13,14 @@ void start();
 void stop() noexcept;
 /// All ranks. After start(); collective.
 std::unique_ptr<Communicator> world();
+/// Communicators as MPI's numbers for Fortran, since its types stay in .cc files. Messages travel in pieces of `chunk` bytes.
+std::unique_ptr<Transport> transport(int communicator, int64_t chunk);
+std::unique_ptr<Mailbox> mailbox(int communicator, int tag, int64_t chunk);
+
+/// Throws Error with MPI's reason, unless `result` is MPI_SUCCESS.
+void check_result(int result, const char* call, const char* file, int line);
+#define AMALGAM_MPI(call) amalgam::mpi::check_result((call), #call, __FILE__, __LINE__)
+
 /// Ends all ranks with this exit code, from any thread.
 [[noreturn]] void abort(int code);
 

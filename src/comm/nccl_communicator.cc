@@ -53,7 +53,7 @@ class NcclCommunicator : public Communicator {
 
     using Communicator::send;
     void send(std::span<const std::byte> bytes, int to, int tag) override { ranks_.send(bytes, to, tag); }
-    int waiting(int tag) override { return ranks_.waiting(tag); }
+    std::unique_ptr<Mailbox> mailbox(int tag) override { return ranks_.mailbox(tag); }
     std::string receive(int from, int tag) override { return ranks_.receive(from, tag); }
     void receive(std::span<std::byte> bytes, int from, int tag) override { ranks_.receive(bytes, from, tag); }
 

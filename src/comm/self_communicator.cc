@@ -58,7 +58,7 @@ class SelfCommunicator : public Communicator {
     }
     std::vector<std::string> all_gather(const std::string& bytes) override { return {bytes}; }
     void send(std::span<const std::byte>, int, int) override { no_other(); }
-    int waiting(int) override { return -1; }
+    std::unique_ptr<Mailbox> mailbox(int) override { no_other(); }
     std::string receive(int, int) override { no_other(); }
     void receive(std::span<std::byte>, int, int) override { no_other(); }
     std::unique_ptr<Transport> transport() override { return std::make_unique<SelfTransport>(); }

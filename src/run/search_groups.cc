@@ -4,17 +4,17 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
-#include <thread>
 
 #include "src/base/error.h"
+#include "src/comm/patience.h"
 
 namespace amalgam {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int job_tag = 101, result_tag = 102;
-constexpr int64_t retired = -1;  ///< in place of a job's id
+constexpr int search_tag = 101;
+constexpr int64_t retired = -1, still_here = -2;  ///< in place of a job's id
 
 double seconds(Clock::time_point since) { return std::chrono::duration<double>(Clock::now() - since).count(); }
 
@@ -64,55 +64,79 @@ class InProcess final : public SearchGroups {
 int ranks_of_group(const Communicator& world, int count) { return (world.size() - 1) / count; }
 int leader(const Communicator& world, int count, int group) { return 1 + group * ranks_of_group(world, count); }
 
-/// Sleeps a little longer each time nothing has come, so that waiting takes no processor from those who work.
-class Patience {
-  public:
-    void nothing() {
-        std::this_thread::sleep_for(pause_);
-        pause_ = std::min(pause_ * 2, std::chrono::microseconds(500));
-    }
+/// How often those who wait hear of rank 0: several times before they would give it up.
+double heartbeat_seconds() { return std::min(10., network_seconds() / 5); }
 
-  private:
-    std::chrono::microseconds pause_{20};
-};
-
-class OfRanks final : public SearchGroups {
+class OfRanks final : public RankGroups {
   public:
-    OfRanks(Communicator& world, int count) : world_(world), count_(count) {}
+    OfRanks(Communicator& world, int count)
+        : world_(world), count_(count), mail_(world.mailbox(search_tag)), busy_(size_t(count), false) {}
     int count() const override { return count_; }
     void start(int group, const SearchJob& job) override {
-        world_.send(pack(job.id, job.attempt, job.instruction), leader(world_, count_, group), job_tag);
+        busy_[size_t(group)] = true;
+        mail_->send(pack(job.id, job.attempt, job.instruction), leader(world_, count_, group));
     }
     std::optional<Event> wait(double limit) override {
-        const Clock::time_point since = Clock::now();
-        Patience patience;
-        int from = world_.waiting(result_tag);
-        while (from < 0) {
-            if (seconds(since) >= limit) return std::nullopt;
-            patience.nothing();
-            from = world_.waiting(result_tag);
+        Patience patience(limit);
+        auto letter = mail_->receive();
+        while (!letter) {
+            if (seconds(heard_) >= heartbeat_seconds()) say_still_here();
+            if (!patience.wait()) return std::nullopt;
+            letter = mail_->receive();
         }
         Event event;
         int64_t attempt = 0;
-        event.group = (from - 1) / ranks_of_group(world_, count_);
-        const std::string text = unpack(world_.receive(from, result_tag), event.id, attempt);
+        event.group = (letter->from - 1) / ranks_of_group(world_, count_);
+        const std::string text = unpack(letter->bytes, event.id, attempt);
+        busy_[size_t(event.group)] = false;
         event.attempt = int(attempt);
         event.valid = !text.empty() && text[0] == '+';
         event.answer = text.substr(std::min<size_t>(1, text.size()));
         return event;
     }
     double now() override { return seconds(start_); }
+    void retire(bool join) override {
+        for (int rank : listeners()) mail_->send(pack(retired, join, ""), rank);
+        mail_->flush(1);
+    }
 
   private:
+    std::vector<int> listeners() const {
+        std::vector<int> ranks;
+        for (int group = 0; group < count_; ++group) ranks.push_back(leader(world_, count_, group));
+        for (int rank = leader(world_, count_, count_); rank < world_.size(); ++rank) ranks.push_back(rank);
+        return ranks;
+    }
+    /// To those who have nothing to do.
+    void say_still_here() {
+        heard_ = Clock::now();
+        const std::vector<int> ranks = listeners();
+        for (size_t number = 0; number < ranks.size(); ++number)
+            if (number >= busy_.size() || !busy_[number]) mail_->send(pack(still_here, 0, ""), ranks[number]);
+    }
+
     Communicator& world_;
     int count_;
-    Clock::time_point start_ = Clock::now();
+    std::unique_ptr<Mailbox> mail_;
+    std::vector<bool> busy_;  ///< groups; one that is lost stays so
+    Clock::time_point start_ = Clock::now(), heard_ = start_;
 };
 
-std::string next_message(Communicator& world) {
-    Patience patience;
-    while (world.waiting(job_tag) != 0) patience.nothing();
-    return world.receive(0, job_tag);
+/// The next job, or the end.
+std::string next_message(Mailbox& mail) {
+    Patience patience(network_seconds());
+    while (true) {
+        if (const auto letter = mail.receive()) {
+            int64_t id = 0, second = 0;
+            unpack(letter->bytes, id, second);
+            if (id != still_here) return letter->bytes;
+            patience.moved();
+        }
+        check(patience.wait(),
+              "rank 0, which leads the search, has not been heard of for {} seconds: it hangs or has ended; see its "
+              "messages. The same command goes on with the search. AMALGAM_NETWORK_SECONDS changes the limit",
+              patience.seconds());
+    }
 }
 
 }  // namespace
@@ -121,14 +145,8 @@ std::unique_ptr<SearchGroups> groups_in_process(ScoreInstruction score) {
     return std::make_unique<InProcess>(std::move(score));
 }
 
-std::unique_ptr<SearchGroups> groups_of_ranks(Communicator& world, int count) {
+std::unique_ptr<RankGroups> groups_of_ranks(Communicator& world, int count) {
     return std::make_unique<OfRanks>(world, count);
-}
-
-void retire_groups(Communicator& world, int count, bool join) {
-    const std::string message = pack(retired, join, "");
-    for (int group = 0; group < count; ++group) world.send(message, leader(world, count, group), job_tag);
-    for (int rank = leader(world, count, count); rank < world.size(); ++rank) world.send(message, rank, job_tag);
 }
 
 std::unique_ptr<Communicator> own_group(Communicator& world, int count) {
@@ -138,9 +156,10 @@ std::unique_ptr<Communicator> own_group(Communicator& world, int count) {
 }
 
 bool serve_search(Communicator& world, Communicator& group, const ScoreInstruction& score) {
+    const std::unique_ptr<Mailbox> mail = group.rank() == 0 ? world.mailbox(search_tag) : nullptr;
     while (true) {
         std::string message;
-        if (group.rank() == 0) message = next_message(world);
+        if (mail) message = next_message(*mail);
         group.broadcast(message, 0);
         int64_t id = 0, attempt = 0;
         const std::string instruction = unpack(message, id, attempt);
@@ -151,13 +170,13 @@ bool serve_search(Communicator& world, Communicator& group, const ScoreInstructi
         } catch (const Error& error) {
             answer = std::string("-") + error.what();
         }
-        if (group.rank() == 0) world.send(pack(id, attempt, answer), 0, result_tag);
+        if (mail) mail->send(pack(id, attempt, answer), 0);
     }
 }
 
 bool wait_for_retirement(Communicator& world) {
     int64_t id = 0, join = 0;
-    unpack(next_message(world), id, join);
+    unpack(next_message(*world.mailbox(search_tag)), id, join);
     return join != 0;
 }
 

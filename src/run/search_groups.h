@@ -15,16 +15,21 @@ using ScoreInstruction = std::function<std::string(const std::string& instructio
 /// One group: this process, which works when it is handed a job.
 std::unique_ptr<SearchGroups> groups_in_process(ScoreInstruction score);
 
-/// `count` groups of equal size of the ranks behind rank 0, which calls this and the members. Ranks that are left over idle.
-/// The controller sends to the first rank of each group alone, and never waits for one.
-std::unique_ptr<SearchGroups> groups_of_ranks(Communicator& world, int count);
-/// Tells all ranks behind rank 0 to end, and whether they `join` in what comes then.
-void retire_groups(Communicator& world, int count, bool join);
+/// The groups as rank 0 sees them: `count` of equal size, of the ranks behind it. Ranks that are left over idle. It talks to
+/// the first rank of each group alone, and never waits for one.
+class RankGroups : public SearchGroups {
+  public:
+    /// Tells all ranks behind rank 0 to end, and whether they `join` in what comes then. Does not wait long for those that do
+    /// not listen.
+    virtual void retire(bool join) = 0;
+};
+std::unique_ptr<RankGroups> groups_of_ranks(Communicator& world, int count);
 
 /// On the ranks behind rank 0: the group this one belongs to, nullptr if it is left over.
 std::unique_ptr<Communicator> own_group(Communicator& world, int count);
 /// Works for rank 0 until it retires the group, and says whether to join; collective over the group. An Error of `score` that
-/// all its ranks agree on is a failed candidate.
+/// all its ranks agree on is a failed candidate. Throws Error if rank 0 has not been heard of for AMALGAM_NETWORK_SECONDS: idle
+/// groups hear of it every few seconds.
 bool serve_search(Communicator& world, Communicator& group, const ScoreInstruction& score);
 
 /// The end for a rank that is left over.
