@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
 #include <numeric>
 
 #include "tests/mpi_main.h"
@@ -179,6 +180,46 @@ TEST_F(Ranks, WrongLengthIsAnError) {
         std::byte four[4];
         EXPECT_THROW(world_.receive(std::span<std::byte>(four), 0, 1), Error);
     }
+}
+
+TEST_F(Ranks, LettersOfAnyLengthComeInOrder) {
+    if (size_ == 1) return;
+    EXPECT_THROW(world_.mailbox(30001), Error);
+    const auto mail = world_.mailbox(40);
+    EXPECT_FALSE(mail->receive());
+    world_.barrier();
+    for (const int64_t length : lengths)
+        for (int to = 0; to < size_; ++to)
+            if (to != rank_) mail->send(text_of(rank_, length), to);
+    std::map<int, size_t> come;
+    for (size_t left = lengths.size() * size_t(size_ - 1); left > 0;) {
+        const auto letter = mail->receive();
+        if (!letter) continue;
+        EXPECT_EQ(letter->bytes, text_of(letter->from, lengths.at(come[letter->from]++)));
+        --left;
+    }
+    EXPECT_TRUE(mail->flush(60));
+    world_.barrier();
+}
+
+TEST_F(Ranks, NobodyWaitsForAMailboxThatNobodyEmpties) {
+    if (size_ == 1) return;
+    world_.set_chunk_bytes(int64_t{1} << 30);
+    const std::string text = text_of(rank_, 3'000'001);
+    const auto mail = world_.mailbox(41);
+    if (rank_ == 0) {
+        // Too long to be on its way without the other end.
+        mail->send(text, 1);
+        EXPECT_FALSE(mail->flush(0.2));
+        EXPECT_FALSE(mail->receive());
+    }
+    world_.barrier();
+    EXPECT_TRUE(mail->flush(60));
+    if (rank_ != 1) return;
+    auto letter = mail->receive();
+    while (!letter) letter = mail->receive();
+    EXPECT_EQ(letter->from, 0);
+    EXPECT_EQ(letter->bytes, text_of(0, 3'000'001));
 }
 
 TEST_F(Ranks, RangesOfRanks) {
