@@ -166,7 +166,10 @@ class RunFolder {
     const std::vector<std::string>& records() const { return records_; }
     void append(const std::string& record, bool sync) {
         writer_->append(record);
-        if (sync) writer_->sync();
+        if (sync)
+            writer_->sync();
+        else
+            writer_->flush(1);
     }
 
   private:

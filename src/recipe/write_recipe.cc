@@ -39,10 +39,14 @@ std::string number_text(double number) {
 }
 
 std::string gradient_text(const Field& field, const std::vector<double>& gradient) {
-    std::string text;
-    for (double number : gradient) {
-        if (!text.empty()) text += ", ";
-        text += field.kind == FieldKind::boolean ? (number != 0 ? "true" : "false") : number_text(number);
+    std::string text, word;
+    for (size_t layer = 0; layer < gradient.size(); ++layer) {
+        const double number = gradient[layer];
+        // A search writes many recipes whose neighbouring layers have the same number.
+        const bool again = layer > 0 && number == gradient[layer - 1] && number != 0;
+        if (!again) word = field.kind == FieldKind::boolean ? (number != 0 ? "true" : "false") : number_text(number);
+        if (layer > 0) text += ", ";
+        text += word;
     }
     return gradient.size() == 1 ? text : "[" + text + "]";
 }

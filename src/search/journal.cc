@@ -155,6 +155,7 @@ struct JournalWriter::Implementation {
 
     void sync() {
         write();
+        synced = std::chrono::steady_clock::now();
         broken = true;
         while (::fdatasync(file.number()) != 0)
             if (errno != EINTR) file.fail_with("cannot be written", errno);
@@ -165,6 +166,7 @@ struct JournalWriter::Implementation {
     OpenFile file;
     std::string buffer;
     uint64_t cut = 0;
+    std::chrono::steady_clock::time_point synced = std::chrono::steady_clock::now();
     bool broken = false;
 };
 
@@ -192,6 +194,14 @@ void JournalWriter::append(std::string_view text) {
     buffer += text;
     buffer += '\n';
     if (buffer.size() >= buffer_bytes || implementation_->broken) implementation_->write();
+}
+
+void JournalWriter::flush(double seconds) {
+    const std::chrono::duration<double> since = std::chrono::steady_clock::now() - implementation_->synced;
+    if (since.count() >= seconds)
+        implementation_->sync();
+    else
+        implementation_->write();
 }
 
 void JournalWriter::sync() { implementation_->sync(); }

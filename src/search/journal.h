@@ -31,6 +31,9 @@ class JournalWriter {
     /// What was appended is on the disk afterwards. Throws Error if the file cannot be written; from then on every call
     /// does.
     void sync();
+    /// What was appended outlives the end of this process; it is on the disk, too, if the last sync was `seconds` ago or more.
+    /// Throws Error as sync() does.
+    void flush(double seconds);
     /// Bytes that were cut off when the journal was opened.
     uint64_t cut_bytes() const;
 

@@ -21,6 +21,16 @@ Json parse(const std::string& text, const char* what) {
     }
 }
 
+/// Right and wrong as digits, which are read faster than numbers.
+Json items_json(const TaskScores& task) {
+    return is_graded(task.items) ? Json(task.items) : Json(item_digits(task.items));
+}
+
+std::vector<double> items_of(const Json& json) {
+    if (!json.is_string()) return json;
+    return items_of_digits(json.get_ref<const std::string&>());
+}
+
 }  // namespace
 
 std::string_view item_set_name(ItemSet set) { return set_names[size_t(set)]; }
@@ -48,7 +58,7 @@ std::string encode_answer(const Answer& answer) {
     Json json = {{"score", answer.score}, {"likelihood", answer.likelihood}, {"tasks", Json::array()}};
     if (answer.raced_out) json["raced_out"] = true;
     for (const TaskScores& task : answer.tasks)
-        json["tasks"].push_back({{"score", task.score}, {"likelihood", task.likelihood}, {"items", task.items}});
+        json["tasks"].push_back({{"score", task.score}, {"likelihood", task.likelihood}, {"items", items_json(task)}});
     return json.dump();
 }
 
@@ -59,7 +69,7 @@ Answer decode_answer(const std::string& text) {
         answer.score = json.at("score");
         answer.likelihood = json.at("likelihood");
         for (const Json& task : json.at("tasks"))
-            answer.tasks.push_back({task.at("score"), task.at("likelihood"), task.at("items")});
+            answer.tasks.push_back({task.at("score"), task.at("likelihood"), items_of(task.at("items"))});
         answer.raced_out = json.value("raced_out", false);
         return answer;
     } catch (const Json::exception& error) {
@@ -68,15 +78,18 @@ Answer decode_answer(const std::string& text) {
 }
 
 std::string encode_instruction(const Instruction& instruction) {
-    return Json{{"recipe", instruction.recipe}, {"set", int(instruction.set)}, {"cut", instruction.cut}}.dump();
+    // The recipe as it is: it is long, and to write it as JSON takes longer than all the rest.
+    return Json{{"set", int(instruction.set)}, {"cut", instruction.cut}}.dump() + "\n" + instruction.recipe;
 }
 
 Instruction decode_instruction(const std::string& text) {
-    const Json json = parse(text, "an instruction");
+    const size_t line = text.find('\n');
+    check(line != text.npos, "an instruction has no recipe");
+    const Json json = parse(text.substr(0, line), "an instruction");
     try {
         const int set = json.at("set");
         check(set >= 0 && set < int(std::size(set_names)), "an instruction names item set {}", set);
-        return {json.at("recipe"), ItemSet(set), json.at("cut")};
+        return {text.substr(line + 1), ItemSet(set), json.at("cut")};
     } catch (const Json::exception& error) {
         fail("an instruction cannot be read: {}", error.what());
     }
@@ -84,6 +97,17 @@ Instruction decode_instruction(const std::string& text) {
 
 bool is_graded(const std::vector<double>& items) {
     return std::any_of(items.begin(), items.end(), [](double score) { return score != 0 && score != 1; });
+}
+
+std::vector<double> items_of_digits(std::string_view digits) {
+    std::vector<double> items;
+    items.reserve(digits.size());
+    for (char digit : digits) {
+        if (digit != '0' && digit != '1')
+            fail("an item is {} where right (1) and wrong (0) are", printable(std::string(1, digit)));
+        items.push_back(digit - '0');
+    }
+    return items;
 }
 
 std::string item_digits(const std::vector<double>& items) {

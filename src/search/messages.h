@@ -50,5 +50,7 @@ Instruction decode_instruction(const std::string& text);
 bool is_graded(const std::vector<double>& items);
 /// A task's items as one character each: 0 and 1, or, if some are graded, digits of floor(9.999 x score).
 std::string item_digits(const std::vector<double>& items);
+/// Back from digits of items that are right or wrong. Throws Error for other characters.
+std::vector<double> items_of_digits(std::string_view digits);
 
 }  // namespace amalgam

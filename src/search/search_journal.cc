@@ -31,7 +31,7 @@ Answer answer_of(const Json& record) {
         if (task.contains("graded"))
             scores.items = task["graded"].get<std::vector<double>>();
         else
-            for (char digit : task.at("items").get_ref<const std::string&>()) scores.items.push_back(digit - '0');
+            scores.items = items_of_digits(task.at("items").get_ref<const std::string&>());
         answer.tasks.push_back(std::move(scores));
     }
     return answer;
@@ -192,7 +192,7 @@ void SearchJournal::generation(const std::string& phase, int64_t generation, con
         json["best"] = sorted.back();
         json["median"] = sorted[sorted.size() / 2];
     }
-    append_(json.dump(), true);
+    append_(json.dump(), false);
 }
 
 void SearchJournal::group_lost(int group, const std::string& reason, double seconds) {
