@@ -36,6 +36,8 @@ constexpr Option options[] = {
     {"integers", "WHAT", "as for merge [error]"},
     {"allow-unknown", "", "warn about unknown keys of the recipe instead of failing"},
     {"json", "", "as JSON, with every rank"},
+    {"models", "",
+     "nothing but the group that reads each model and the model's name, - for all groups: what to copy to which disks"},
 };
 constexpr std::string_view description =
     "Counts bytes, memory, collectives and arithmetic of every rank. Numbers are upper bounds: input in the page cache "
@@ -197,6 +199,17 @@ std::string scoring_text(const CandidateMemory& memory, int ranks, uint64_t budg
     return text + "\n";
 }
 
+/// A line for each model.
+std::string models_text(const Merge& merge, const std::vector<int>& group_of_model) {
+    std::string text;
+    for (size_t model = 0; model < merge.models.size(); ++model) {
+        const int group = group_of_model[model];
+        text +=
+            fmt::format("{}\t{}\n", group == every_group ? "-" : std::to_string(group), merge.models[model].reference);
+    }
+    return text;
+}
+
 Json scoring_json(const CandidateMemory& memory) {
     return {{"models", memory.models},
             {"orders", memory.orders},
@@ -253,7 +266,9 @@ int run(const Arguments& arguments) {
     const OutputLayout layout = output_layout(merge, shard_bytes);
     const Price price = price_merge(merge.tasks, layout, *merge.method, wanted);
     const CandidateMemory scoring = candidate_memory(merge.tasks, *merge.method, wanted.ranks);
-    if (arguments.has("json")) {
+    if (arguments.has("models")) {
+        print_out(models_text(merge, wanted.group_of_model));
+    } else if (arguments.has("json")) {
         Json json = plan_json(merge, layout, price);
         json["scoring"] = scoring_json(scoring);
         json["model_groups"] = wanted.groups;

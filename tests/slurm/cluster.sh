@@ -111,6 +111,10 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # More ranks than cores: without it they take each other's time while they wait.
 export OMPI_MCA_mpi_yield_when_idle=1
 # Shared memory of Open MPI is named after machine and local rank, which several pretend nodes have in common.
+# PMIx keeps what ranks tell each other in shared memory, named after the machine: likewise.
+export PMIX_MCA_gds=hash
+# In the default (mixed) a rank now and then passes a fence before the others, and Open MPI dies of its messages.
+export SLURM_PMIX_FENCE=tree
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none
 CONF
 }
