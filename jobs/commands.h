@@ -16,9 +16,10 @@ extern const Command plan_command;
 extern const Command methods_command;
 extern const Command convert_recipe_command;
 extern const Command synthesize_command;
+extern const Command doctor_command;
 
 inline constexpr std::array all_commands = {
-    &merge_command,   &evaluate_command, &evolve_command,  &report_command,         &watch_command,
-    &inspect_command, &plan_command,     &methods_command, &convert_recipe_command, &synthesize_command};
+    &merge_command, &evaluate_command, &evolve_command,         &report_command,     &watch_command, &inspect_command,
+    &plan_command,  &methods_command,  &convert_recipe_command, &synthesize_command, &doctor_command};
 
 }  // namespace amalgam

@@ -282,6 +282,14 @@ class MpiCommunicator : public Communicator {
 
 namespace mpi {
 
+std::string library() {
+    char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    MPI_Get_library_version(text, &length);
+    const std::string whole(text, size_t(length));
+    return whole.substr(0, whole.find(','));
+}
+
 void start() {
     int provided = MPI_THREAD_SINGLE;
     AMALGAM_MPI(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided));

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "src/comm/communicator.h"
 
@@ -21,6 +22,8 @@ std::unique_ptr<Mailbox> mailbox(int communicator, int tag, int64_t chunk);
 void check_result(int result, const char* call, const char* file, int line);
 #define AMALGAM_MPI(call) amalgam::mpi::check_result((call), #call, __FILE__, __LINE__)
 
+/// Name and version of the library.
+std::string library();
 /// Ends all ranks with this exit code, from any thread.
 [[noreturn]] void abort(int code);
 

@@ -89,6 +89,8 @@ Session::~Session() {
     mpi::stop();
 }
 
+std::string Session::library() const { return parallel_ ? mpi::library() : "not started"; }
+
 void Session::abort(int code) {
     std::fflush(nullptr);
     if (parallel_) mpi::abort(code);

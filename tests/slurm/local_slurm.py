@@ -86,12 +86,17 @@ class LocalSlurm(Program):
 
     def wait(self, job, seconds=120):
         """Its state at the end. One that is to start again, which Slurm lets wait for two minutes, starts at once."""
-        deadline, states = time.monotonic() + seconds, set()
+        deadline, states, seen = time.monotonic() + seconds, set(), 0
         while time.monotonic() < deadline:
             states = self.states(job)
             if not states & {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"}:
-                return ",".join(sorted(states))
+                seen += 1  # on its way to another start it has such a state for a moment
+                if seen > 5:
+                    return ",".join(sorted(states))
+            else:
+                seen = 0
             if "PENDING" in states and self.facts(job).get("Reason") == "BeginTime":
+                time.sleep(2)  # what is left of the former start would make the next one fail
                 self.command("scontrol", "update", f"jobid={job}", "StartTime=now")
             time.sleep(0.2)
         return f"too long in {states}"
@@ -118,6 +123,15 @@ class LocalSlurm(Program):
     def asked_to_stop(self, job):
         """what Slurm does before the time is over, or before it takes the nodes"""
         self.command("scancel", "--batch", "--signal=USR1", job)
+
+    def told(self, members):
+        """Waits until SIGUSR1 has reached these processes, which are asleep"""
+
+        def pending(process):
+            with open(f"/proc/{process}/status") as file:
+                return any(int(line.split()[1], 16) & 1 << signal.SIGUSR1 - 1 for line in file if line.startswith(("SigPnd", "ShdPnd")))
+
+        self.wait_until("SIGUSR1 reaches the ranks", lambda: all(map(pending, members)))
 
     def processes(self, *words):
         """ids of processes of this test whose command has all these words"""

@@ -1,0 +1,55 @@
+// What a rank finds around it, before any work: for `amalgam doctor`.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/comm/communicator.h"
+#include "src/comm/session.h"
+
+namespace amalgam {
+
+struct DoctorQuestions {
+    std::vector<std::string> disks;  ///< folders that will be used
+    uint64_t memory = 0;             ///< budget that each rank will be given; 0: not known
+    uint64_t room = 0;               ///< bytes that will be written to each disk
+    uint64_t probe = 0;              ///< bytes to write and read again for a disk's speed
+};
+
+struct DiskSurroundings {
+    std::string folder;
+    std::string error;  ///< why it cannot be used; "": it can
+    uint64_t free = 0;  ///< bytes
+    double write_rate = 0,
+           read_rate = 0;  ///< bytes a second, past the page cache where the file system allows it; 0: not measured
+};
+
+struct RankSurroundings {
+    int rank = 0, ranks = 1;
+    std::string host;  ///< under Slurm the node's name
+    std::string launcher, version;
+    std::vector<int> cores;      ///< that it may run on
+    int machine_cores = 1;       ///< that the job has on this machine, as far as known
+    uint64_t memory = 0;         ///< free, of machine and cgroup
+    uint64_t shared_memory = 0;  ///< free in /dev/shm
+    uint64_t locked_memory = 0;  ///< that it may lock
+    uint64_t open_files = 0;     ///< that it may open
+    int gpus = 0;                ///< that the program can use
+    bool gpu_devices = false;    ///< the machine has some
+    bool fast_network = false;   ///< a card that needs locked memory
+    DiskSurroundings temporary;  ///< where MPI keeps its files
+    std::vector<DiskSurroundings> disks;
+    std::vector<std::pair<std::string, std::string>> facts;  ///< MPI, NCCL, PMI, Slurm: name and value
+};
+
+/// TMPDIR of the environment, or /tmp.
+std::string temporary_folder();
+/// Writes and removes a file on each disk; of the ranks of a machine, the first one does. `session`: nullptr without MPI.
+RankSurroundings look_around(Communicator& world, const Session* session, const DoctorQuestions& questions);
+
+std::string pack_surroundings(const RankSurroundings& surroundings);
+RankSurroundings unpack_surroundings(const std::string& text);
+
+}  // namespace amalgam
