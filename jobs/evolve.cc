@@ -347,7 +347,8 @@ int run_on_groups(const Arguments& arguments, const SearchInputs& inputs, Files&
     bool lost = false;
     Ending ending = control(arguments, inputs, *groups, lost);
     const bool write = ending == Ending::to_write;
-    // Collectives would wait for a lost group for ever.
+    // What all ranks do together, MPI's own end too, would wait for a lost one for ever.
+    lost = lost || !groups->all_answer();
     groups->retire(write && !lost);
     const auto alone = self_communicator();
     if (write) ending = write_best(lost ? *alone : world, arguments);

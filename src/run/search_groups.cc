@@ -14,7 +14,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr int search_tag = 101;
-constexpr int64_t retired = -1, still_here = -2;  ///< in place of a job's id
+constexpr int64_t retired = -1, still_here = -2, roll_call = -3;  ///< in place of a job's id
 
 double seconds(Clock::time_point since) { return std::chrono::duration<double>(Clock::now() - since).count(); }
 
@@ -95,6 +95,22 @@ class OfRanks final : public RankGroups {
         return event;
     }
     double now() override { return seconds(start_); }
+    bool all_answer() override {
+        const std::vector<int> ranks = listeners();
+        for (int rank : ranks) mail_->send(pack(roll_call, 0, ""), rank);
+        Patience patience(std::min(30., network_seconds() / 5));
+        for (size_t left = ranks.size(); left > 0;) {
+            const auto letter = mail_->receive();
+            if (!letter) {
+                if (!patience.wait()) return false;
+                continue;
+            }
+            int64_t id = 0, second = 0;
+            unpack(letter->bytes, id, second);
+            left -= id == roll_call;
+        }
+        return true;
+    }
     void retire(bool join) override {
         for (int rank : listeners()) mail_->send(pack(retired, join, ""), rank);
         mail_->flush(1);
@@ -164,6 +180,11 @@ bool serve_search(Communicator& world, Communicator& group, const ScoreInstructi
         int64_t id = 0, attempt = 0;
         const std::string instruction = unpack(message, id, attempt);
         if (id == retired) return attempt != 0;
+        if (id == roll_call) {
+            group.barrier();
+            if (mail) mail->send(pack(roll_call, 0, ""), 0);
+            continue;
+        }
         std::string answer;
         try {
             answer = "+" + score(instruction);
@@ -175,8 +196,13 @@ bool serve_search(Communicator& world, Communicator& group, const ScoreInstructi
 }
 
 bool wait_for_retirement(Communicator& world) {
+    const std::unique_ptr<Mailbox> mail = world.mailbox(search_tag);
     int64_t id = 0, join = 0;
-    unpack(next_message(*world.mailbox(search_tag)), id, join);
+    unpack(next_message(*mail), id, join);
+    while (id == roll_call) {
+        mail->send(pack(roll_call, 0, ""), 0);
+        unpack(next_message(*mail), id, join);
+    }
     return join != 0;
 }
 

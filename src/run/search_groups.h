@@ -19,6 +19,9 @@ std::unique_ptr<SearchGroups> groups_in_process(ScoreInstruction score);
 /// the first rank of each group alone, and never waits for one.
 class RankGroups : public SearchGroups {
   public:
+    /// Whether every rank answers within half a minute: a group whose work another one did is not known to be lost, nor is one
+    /// that had nothing to do.
+    virtual bool all_answer() = 0;
     /// Tells all ranks behind rank 0 to end, and whether they `join` in what comes then. Does not wait long for those that do
     /// not listen.
     virtual void retire(bool join) = 0;

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from merging import ROOT, Merging
+from merging import ROOT, Merging, files_hash
 from started import session_of, signal_all
 
 test = Merging(sys.argv)
@@ -26,7 +26,7 @@ for name in ("search", "heldout"):
         test.write(name + ".jsonl", "".join(file.readlines()[: 16 if test.light else 64]))
 ARGUMENTS = ["--set", f"zoo.root={ZOO}", "--set", f"tasks.0.search={test.place('search.jsonl')}", "--set",
              f"tasks.0.heldout={test.place('heldout.jsonl')}", "--set", f"search.lease={20 if test.light else 1}", "--set",
-             "search.racing=16", "--quiet", "--evaluations", str(BUDGET), "--no-checkpoint", "--threads", "1"]  # fmt: skip
+             "search.racing=16", "--quiet", "--evaluations", str(BUDGET), "--threads", "1"]  # fmt: skip
 
 
 def start(run, ranks=RANKS):
@@ -110,7 +110,7 @@ def wait_until(process, run, count):
 process = start("want", 0)
 process.wait(timeout=240)
 test.expect(process.returncode == 0, "the undisturbed search", None)
-want, path = result("want"), trajectory("want")
+want, path, weights = result("want"), trajectory("want"), files_hash(test.place("want", "best"))
 test.expect(want["evaluations"] == BUDGET, f"{want['evaluations']} evaluations")
 
 draw = random.Random(7)
@@ -142,6 +142,7 @@ for number in range(MOMENTS):
         test.expect(end_of(again, "run"), f"{what}: does not go on\n{log()}")
     test.expect(result("run") == want, f"{what}: another result\n{log()}")
     test.expect(trajectory("run") == path, f"{what}: another trajectory")
+    test.expect(files_hash(test.place("run", "best")) == weights, f"{what}: another checkpoint")
     asked = [r["recipe_hash"] + r["set"] for r in records("run") if r["kind"] == "evaluation" and "duplicate_of" not in r]
     test.expect(len(asked) == len(set(asked)), f"{what}: something was evaluated twice")
     test.expect(len(records("run")) >= before, f"{what}: records are gone")
