@@ -5,11 +5,14 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
+#include "src/search/pareto.h"
 #include "src/search/search_course.h"
 
 namespace amalgam {
 
 namespace {
+
+constexpr size_t most_in_front = 100;
 
 Recipe plain_source(const SearchConfig& config, const std::string& model) {
     Recipe recipe;
@@ -43,10 +46,33 @@ Contender Search::contender(const Phase& phase, const Scored& scored) const {
             ""};
 }
 
+/// What no other candidate beats in all tasks, the best first.
+std::vector<Contender> Search::front(const Phase& phase) const {
+    std::vector<Contender> front;
+    std::vector<Key> keys;
+    if (inputs_.search.size() < 2) return front;
+    for (const Scored& each : phase.contenders) {
+        Key key;
+        for (const TaskScores& task : journal_.find(each.hash, ItemSet::search)->answer.tasks)
+            key.push_back(task.score);
+        const auto beaten = [&](const Key& other) { return other == key || dominates(other, key); };
+        if (front.size() >= most_in_front || std::any_of(keys.begin(), keys.end(), beaten)) continue;
+        for (size_t place = keys.size(); place-- > 0;)
+            if (dominates(key, keys[place])) {
+                keys.erase(keys.begin() + int64_t(place));
+                front.erase(front.begin() + int64_t(place));
+            }
+        keys.push_back(key);
+        front.push_back(contender(phase, each));
+    }
+    return front;
+}
+
 /// The best on the validation items, or on those searched on. Of equals, a mean, else the first.
 Contender Search::choose(Phase& phase) {
     check(!phase.contenders.empty(), "no candidate could be scored: the journal has the reasons");
     std::sort(phase.contenders.begin(), phase.contenders.end(), is_better);
+    result_.front = front(phase);
     if (inputs_.validation.empty()) return contender(phase, phase.contenders.front());
     std::vector<Contender> finalists;
     for (const Scored& each : phase.contenders)
@@ -140,11 +166,14 @@ SearchResult Search::run() {
         run_phase(second, 1);
         if (!ended()) {
             // The path has to be better than the merge it began with.
+            std::vector<Contender> before = std::move(result_.front);
             Contender path = choose(second);
             if (path.objective > result_.best.objective) {
                 result_.best = std::move(path);
                 result_.gene_names.clear();
                 for (const Gene& gene : paths->genes()) result_.gene_names.push_back(gene.name);
+            } else {
+                result_.front = std::move(before);
             }
         }
     }

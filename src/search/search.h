@@ -76,6 +76,7 @@ struct SearchResult {
     std::vector<Contender> sources;
     Contender uniform;
     std::optional<ConstantAnswer> constant;
+    std::vector<Contender> front;  ///< of several tasks: those that no other one beats in all of them, the best first
     int groups = 0;
 };
 

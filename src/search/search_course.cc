@@ -156,14 +156,27 @@ void Search::contend(Phase& phase, const Asked& asked, const Known& known) const
                                 objective(known.answer, penalties_.at(asked.hash))});
 }
 
-/// What became of each candidate of a generation.
+/// Whether the optimiser trades tasks against each other.
+bool Search::has_front() const {
+    return inputs_.search.size() > 1 && find_optimiser(config_.optimiser).many_objectives;
+}
+
+std::vector<double> Search::task_objectives(const Answer& answer, double penalty) const {
+    std::vector<double> objectives;
+    for (const TaskScores& task : answer.tasks)
+        objectives.push_back(task.score + config_.tie_breaker * task.likelihood - penalty);
+    return objectives;
+}
+
+/// What became of each candidate of a generation, and its objective.
 std::vector<Outcome> Search::outcomes_of(Phase& phase, int64_t generation, const std::vector<Entry>& entries,
-                                         size_t count, GenerationFacts& facts) {
+                                         std::vector<double>& objectives, GenerationFacts& facts) {
+    const size_t count = objectives.size();
     std::vector<Outcome> outcomes(count);
     const GenerationFacts* recorded = journal_.find_generation(phase.name, generation);
     for (size_t number = 0; number < count; ++number) {
         Outcome& outcome = outcomes[number];
-        outcome.objectives = {NAN};
+        outcome.objectives.assign(has_front() ? inputs_.search.size() : 1, NAN);
         outcome.missing = true;
         if (number >= entries.size()) continue;
         const Asked& asked = entries[number].asked;
@@ -178,24 +191,29 @@ std::vector<Outcome> Search::outcomes_of(Phase& phase, int64_t generation, const
         outcome.missing = false;
         outcome.idle = phase.space->idle(asked.genome);
         outcome.valid = known->valid;
-        if (known->valid) outcome.objectives = {objective(known->answer, penalties_.at(asked.hash))};
+        if (known->valid) {
+            const double penalty = penalties_.at(asked.hash);
+            objectives[number] = objective(known->answer, penalty);
+            outcome.objectives =
+                has_front() ? task_objectives(known->answer, penalty) : std::vector{objectives[number]};
+        }
         const auto seen = first_seen_.find(asked.hash);
         if (seen == first_seen_.end())
             note(phase, asked, *known);
         else if (seen->second != std::pair(generation, number))
-            journal_.duplicate(asked, *known, outcome.objectives[0]);
+            journal_.duplicate(asked, *known, objectives[number]);
     }
     return outcomes;
 }
 
 /// The next generation races against the last one's candidate in the middle.
-void Search::choose_cut(const std::vector<Entry>& entries, const std::vector<Outcome>& outcomes) {
+void Search::choose_cut(const std::vector<Entry>& entries, const std::vector<double>& objectives) {
     if (config_.racing == 0) return;
     std::vector<std::pair<double, size_t>> order;
     for (size_t number = 0; number < entries.size(); ++number)
-        if (std::isfinite(outcomes[number].objectives[0])) order.emplace_back(-outcomes[number].objectives[0], number);
+        if (std::isfinite(objectives[number])) order.emplace_back(-objectives[number], number);
     std::sort(order.begin(), order.end());
-    order.resize(std::min(order.size(), outcomes.size() / 2));
+    order.resize(std::min(order.size(), objectives.size() / 2));
     while (!order.empty() && !answer_to(entries[order.back().second])->is_whole()) order.pop_back();
     if (!order.empty()) cut_ = entries[order.back().second].asked.hash;
 }
@@ -208,15 +226,14 @@ bool Search::run_generation(Phase& phase, Optimiser& optimiser) {
     const std::vector<Candidate> candidates = optimiser.ask();
     const std::vector<Entry> entries = generation_entries(phase, optimiser, candidates);
     ask(entries);
-    const std::vector<Outcome> outcomes = outcomes_of(phase, generation, entries, candidates.size(), facts);
+    std::vector<double> objectives(candidates.size(), NAN);
+    const std::vector<Outcome> outcomes = outcomes_of(phase, generation, entries, objectives, facts);
     const bool whole =
         entries.size() == candidates.size() && (facts.missing.empty() || (config_.quorum < 1 && !out_of_time()));
     if (!whole || ended()) return false;
     optimiser.tell(outcomes);
-    std::vector<double> objectives;
-    for (const Outcome& outcome : outcomes) objectives.push_back(outcome.objectives[0]);
     journal_.generation(phase.name, generation, objectives, facts, optimiser, int64_t(counted_.size()), now());
-    choose_cut(entries, outcomes);
+    choose_cut(entries, objectives);
     save(phase, optimiser, candidates, objectives);
     return true;
 }

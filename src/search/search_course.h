@@ -74,13 +74,16 @@ class Search {
                                           const std::vector<Candidate>& candidates);
     bool run_generation(Phase& phase, Optimiser& optimiser);
     std::vector<std::vector<double>> cut_for(const Entry& entry) const;
-    std::vector<Outcome> outcomes_of(Phase& phase, int64_t generation, const std::vector<Entry>& entries, size_t count,
-                                     GenerationFacts& facts);
+    std::vector<Outcome> outcomes_of(Phase& phase, int64_t generation, const std::vector<Entry>& entries,
+                                     std::vector<double>& objectives, GenerationFacts& facts);
+    bool has_front() const;
+    std::vector<double> task_objectives(const Answer& answer, double penalty) const;
+    std::vector<Contender> front(const Phase& phase) const;
     void note(Phase& phase, const Asked& asked, const Known& known);
     void contend(Phase& phase, const Asked& asked, const Known& known) const;
     void take_late_answers();
     void inject_late(Phase& phase, Optimiser& optimiser, GenerationFacts& facts);
-    void choose_cut(const std::vector<Entry>& entries, const std::vector<Outcome>& outcomes);
+    void choose_cut(const std::vector<Entry>& entries, const std::vector<double>& objectives);
     void save(const Phase& phase, const Optimiser& optimiser, const std::vector<Candidate>& candidates,
               const std::vector<double>& objectives);
     void restore(Phase& phase, Optimiser& optimiser);

@@ -155,6 +155,15 @@ std::string result_json(const SearchInputs& inputs, const SearchResult& result) 
                   {{"search", items_hash(inputs.search)},
                    {"validation", items_hash(inputs.validation)},
                    {"heldout", items_hash(inputs.heldout)}}}};
+    for (const Contender& each : result.front) {
+        Json genes = Json::object(), tasks = Json::object();
+        for (size_t gene = 0; gene < each.genome.size() && gene < result.gene_names.size(); ++gene)
+            genes[result.gene_names[gene]] = each.genome[gene];
+        for (size_t task = 0; task < inputs.search.size(); ++task)
+            tasks[inputs.search[task].name] = each.search.tasks[task].score;
+        json["front"].push_back(
+            {{"search", each.search.score}, {"tasks", std::move(tasks)}, {"genome", std::move(genes)}});
+    }
     if (result.constant) {
         json["constant"] = scores_json(result.constant->search, result.constant->heldout, &best);
         json["constant"]["answer"] = result.constant->answer;

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <utility>
 
 #include "src/base/error.h"
@@ -19,6 +21,8 @@ namespace amalgam {
 namespace {
 
 constexpr int64_t version = 1;
+/// In front of what is HDF5's: a line with the digest of the rest. HDF5 does not notice changed bytes, and some end the program.
+constexpr uint64_t digest_bytes = 512;
 constexpr hsize_t most_numbers = hsize_t(1) << 30, most_text = hsize_t(1) << 30;
 
 /// An object of HDF5, closed in the end.
@@ -124,19 +128,13 @@ std::vector<std::string> lines_of(const std::string& text) {
     return lines;
 }
 
-/// Of all that a restart needs: HDF5 does not notice changed bytes.
-int64_t digest(const SearchState& state) {
-    const std::string text = fmt::format("{} {} {} {} {} {}", state.key, state.phase, state.generation,
-                                         state.evaluations, state.cut, state.optimiser);
-    return int64_t(XXH64(text.data(), text.size(), 0));
-}
-
 void write_all(const std::string& path, const SearchState& state) {
-    Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose, "the file");
+    const Handle layout(H5Pcreate(H5P_FILE_CREATE), H5Pclose, "the file");
+    must(H5Pset_userblock(layout, digest_bytes), "the file");
+    Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, layout, H5P_DEFAULT), H5Fclose, "the file");
     write_count(file, "version", version);
     write_count(file, "generation", state.generation);
     write_count(file, "evaluations", state.evaluations);
-    write_count(file, "digest", digest(state));
     for (const auto& [name, text] : {std::pair("key", &state.key), std::pair("phase", &state.phase),
                                      std::pair("optimiser", &state.optimiser), std::pair("cut", &state.cut)})
         write_text(file, name, *text);
@@ -151,6 +149,29 @@ void write_all(const std::string& path, const SearchState& state) {
     }
     write_numbers(file, "genomes", genomes.data(), {state.genomes.size(), state.genes.size()});
     file.close("the file");
+}
+
+std::string digest_line(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    check(file.good() || file.eof(), "cannot be read");
+    const uint64_t size = std::min<uint64_t>(bytes.size(), digest_bytes);
+    return fmt::format("amalgam search state {:016x}\n", uint64_t(XXH64(bytes.data() + size, bytes.size() - size, 0)));
+}
+
+void write_digest(const std::string& path) {
+    const std::string line = digest_line(path);
+    std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+    file << line;
+    file.close();
+    check(file.good(), "cannot be written");
+}
+
+void check_digest(const std::string& path) {
+    const std::string wanted = digest_line(path);
+    std::string line(wanted.size(), '\0');
+    std::ifstream(path, std::ios::binary).read(line.data(), int64_t(line.size()));
+    check(line == wanted, "its digest is another: the file is damaged, or was not written by this program");
 }
 
 void sync(const std::string& path, int flags) {
@@ -172,7 +193,6 @@ SearchState read_all(const std::string& path) {
     state.phase = read_text(file, "phase");
     state.optimiser = read_text(file, "optimiser");
     state.cut = read_text(file, "cut");
-    check(read_count(file, "digest") == digest(state), "its digest is another: the file is damaged");
     state.genes = lines_of(read_text(file, "genes"));
     std::vector<hsize_t> shape;
     state.mean = read_numbers(file, "mean", shape, 1);
@@ -191,6 +211,7 @@ void write_search_state(const std::string& path, const SearchState& state) {
     const std::string fresh = path + ".new";
     try {
         write_all(fresh, state);
+        write_digest(fresh);
         sync(fresh, O_RDONLY);
         check(std::rename(fresh.c_str(), path.c_str()) == 0, "cannot be renamed: {}", errno_text(errno));
         const std::string folder = std::filesystem::path(path).parent_path().string();
@@ -205,6 +226,7 @@ std::optional<SearchState> read_search_state(const std::string& path) {
     if (::stat(path.c_str(), &facts) != 0 && errno == ENOENT) return std::nullopt;
     say_nothing();
     try {
+        check_digest(path);
         return read_all(path);
     } catch (const Error& error) {
         fail("{}: is no state of a search: {}", printable(path), error.what());

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 
 from merging import Merging, files_hash, read_report
 from started import Started
@@ -44,15 +45,30 @@ for recipe in (TIES, PAPER, KARCHER):
     remove()
 
 
+def is_told(process):
+    """A signal waits for a process that sleeps, or the process is gone."""
+    try:
+        with open(f"/proc/{process}/status") as file:
+            waiting = next(line for line in file if line.startswith("ShdPnd:"))
+    except OSError:
+        return True
+    return int(waiting.split()[1], 16) >> (signal.SIGUSR1 - 1) & 1
+
+
 def stop(recipe, share, ranks, words, told):
     """told: which of the processes are given the signal. Whether it came in time."""
     what = f"{recipe}, {ranks} ranks, {words}, stopped at {share}, {told}"
     started = Started(test, recipe, "out", *SETTINGS, *words, ranks=ranks)
     members = started.wait_for(share * BLOCKS)
     some = {"all": members, "launcher": members[:1], "last": members[-1:]}[told]
-    # The others go on once the signal is there.
+    # The others go on once the signal is there, also where mpirun passes it on.
     for member in some:
         os.kill(member, signal.SIGUSR1)
+    if told == "launcher" and members:
+        os.kill(members[0], signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while not all(map(is_told, members[1:])) and time.monotonic() < deadline:
+            time.sleep(0.001)
     code = started.end(members, signal.SIGCONT)
     test.expect(code == 0 or not members, f"{what}: exit code {code}\n{started.text()}")
     early = not os.path.exists(test.place("out"))
@@ -83,7 +99,7 @@ CASES = [
     (KARCHER, 0.05, 4, ["--model-groups", "4"], "launcher"),
 ]
 early = went_on = 0
-for case in CASES[::3] if test.light else CASES:
+for case in CASES[:5:2] + CASES[6:8] if test.light else CASES:
     for _ in range(5):  # a merge may be over before it is told
         stopped, resumed = stop(*case)
         early, went_on = early + stopped, went_on + (resumed > 0)

@@ -70,20 +70,16 @@ TEST(SearchState, DamageIsFoundOrDoesNoHarm) {
     std::ifstream file(path, std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(file)), {});
     const auto put = [&](const std::string& text) { std::ofstream(path, std::ios::binary) << text; };
-    int found = 0;
     for (size_t at = 0; at < bytes.size(); at += 7) {
         std::string damaged = bytes;
         damaged[at] = char(damaged[at] ^ 0x41);
         put(damaged);
-        try {
-            const auto state = read_search_state(path);
-            EXPECT_EQ(state->optimiser, some_state().optimiser) << at;
-            EXPECT_EQ(state->generation, 17) << at;
-        } catch (const Error&) {
-            ++found;
-        }
+        // Between the digest and HDF5's part there is nothing.
+        if (at >= 40 && at < 512)
+            EXPECT_EQ(read_search_state(path)->optimiser, some_state().optimiser) << at;
+        else
+            EXPECT_THROW(read_search_state(path), Error) << at;
     }
-    EXPECT_GT(found, 20);
     for (size_t size = 0; size < bytes.size(); size += bytes.size() / 13) {
         put(bytes.substr(0, size));
         EXPECT_THROW(read_search_state(path), Error) << size;

@@ -6,6 +6,7 @@
 
 #include "src/base/error.h"
 #include "tests/search/function_groups.h"
+#include "tests/search/simulated_groups.h"
 
 namespace amalgam {
 namespace {
@@ -105,6 +106,46 @@ TEST(Search, OneThatHasNoScoreCostsNobodyTheWinner) {
     EXPECT_EQ(json["sources"]["two"]["error"], "broken");
     EXPECT_TRUE(json["sources"]["one"].contains("heldout"));
     EXPECT_TRUE(json["best"].contains("heldout"));
+}
+
+TEST(Search, TasksAreTradedAgainstEachOther) {
+    SearchInputs inputs = planted("evaluations = 400\noptimiser = \"nsga2\"\noptions = { population = 20 }\n");
+    inputs.search.push_back(inputs.search[0]);
+    inputs.search[1].name = "u";
+    inputs.heldout = inputs.search;
+    // The best weight for one task is 0, for the other 1.
+    SimulatedGroups groups(
+        3, [](int, const SearchJob&) { return 1.; },
+        [](const std::string& text) {
+            const Recipe recipe = parse_recipe(decode_instruction(text).recipe, "candidate.toml");
+            double weight = 5;
+            if (recipe.method == "task_arithmetic")
+                weight = recipe.models[0].parameters.at("weight").entries[0].gradient[0];
+            const double one = 1 - weight * weight / 100, two = 1 - (weight - 1) * (weight - 1) / 100;
+            return encode_answer({(one + two) / 2, 0, {{one, 0, {one}}, {two, 0, {two}}}});
+        });
+    SearchWorld world;
+    world.groups = &groups;
+    world.append = [](const std::string&, bool) {};
+    const SearchResult result = run_search(inputs, world, {});
+    const auto json = nlohmann::json::parse(result_json(inputs, result));
+    ASSERT_GE(result.front.size(), 8u);
+    EXPECT_EQ(json["front"].size(), result.front.size());
+    std::vector<double> weights;
+    for (const Contender& each : result.front) {
+        weights.push_back(each.genome[0]);
+        for (const Contender& other : result.front)
+            EXPECT_FALSE(other.search.tasks[0].score > each.search.tasks[0].score &&
+                         other.search.tasks[1].score > each.search.tasks[1].score);
+    }
+    std::sort(weights.begin(), weights.end());
+    EXPECT_THAT(weights.front(), testing::DoubleNear(0, 0.25));
+    EXPECT_THAT(weights.back(), testing::DoubleNear(1, 0.25));
+    EXPECT_THAT(result.best.genome[0], testing::DoubleNear(0.5, 0.1));
+    const nlohmann::json& first = json["front"][0];
+    EXPECT_EQ(first["search"], json["best"]["search"]);
+    EXPECT_EQ(first["tasks"].size(), 2u);
+    EXPECT_EQ(first["genome"].size(), 4u);
 }
 
 TEST(Search, TimeEndsIt) {
