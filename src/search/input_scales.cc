@@ -163,7 +163,7 @@ class NetworkScales final : public InputScales {
 
 }  // namespace
 
-std::unique_ptr<InputScales> make_input_scales(const DataFlow& flow, PathShape shape) {
+std::unique_ptr<InputScales> make_input_scales(const DataFlow& flow, const PathShape& shape) {
     switch (flow.scales) {
         case ScaleKind::none: break;
         case ScaleKind::slots: return std::make_unique<SlotScales>(flow, shape);

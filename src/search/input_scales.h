@@ -40,6 +40,6 @@ class InputScales {
     virtual void mark_used(const PathLink& link, std::vector<bool>& used) const = 0;
 };
 
-std::unique_ptr<InputScales> make_input_scales(const DataFlow& flow, PathShape shape);
+std::unique_ptr<InputScales> make_input_scales(const DataFlow& flow, const PathShape& shape);
 
 }  // namespace amalgam
