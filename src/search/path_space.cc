@@ -33,7 +33,7 @@ class PathSpace final : public RecipeSpace {
         }
         for (size_t slot = 0; slot < slots_.size(); ++slot) shape.slot_names.push_back(name(slot));
         if (flow.fixed_ends) shape.slot_names.push_back("end");
-        scales_ = make_input_scales(flow, std::move(shape));
+        scales_ = make_input_scales(flow, shape);
         genes_.insert(genes_.end(), scales_->genes().begin(), scales_->genes().end());
     }
 
