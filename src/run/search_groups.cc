@@ -37,16 +37,7 @@ class InProcess final : public SearchGroups {
   public:
     explicit InProcess(ScoreInstruction score) : score_(std::move(score)) {}
     int count() const override { return 1; }
-    void start(int group, const SearchJob& job) override {
-        Event event{group, job.id, job.attempt, true, ""};
-        try {
-            event.answer = score_(job.instruction);
-        } catch (const Error& error) {
-            event.valid = false;
-            event.answer = error.what();
-        }
-        events_.push_back(std::move(event));
-    }
+    void start(int group, const SearchJob& job) override { events_.push_back(scored(group, job, score_)); }
     std::optional<Event> wait(double) override {
         if (events_.empty()) return std::nullopt;
         Event event = std::move(events_.front());
@@ -177,21 +168,17 @@ bool serve_search(Communicator& world, Communicator& group, const ScoreInstructi
         std::string message;
         if (mail) message = next_message(*mail);
         group.broadcast(message, 0);
-        int64_t id = 0, attempt = 0;
-        const std::string instruction = unpack(message, id, attempt);
-        if (id == retired) return attempt != 0;
-        if (id == roll_call) {
+        SearchJob job;
+        int64_t attempt = 0;
+        job.instruction = unpack(message, job.id, attempt);
+        if (job.id == retired) return attempt != 0;
+        if (job.id == roll_call) {
             group.barrier();
             if (mail) mail->send(pack(roll_call, 0, ""), 0);
             continue;
         }
-        std::string answer;
-        try {
-            answer = "+" + score(instruction);
-        } catch (const Error& error) {
-            answer = std::string("-") + error.what();
-        }
-        if (mail) mail->send(pack(id, attempt, answer), 0);
+        const SearchGroups::Event event = scored(0, job, score);
+        if (mail) mail->send(pack(job.id, attempt, (event.valid ? "+" : "-") + event.answer), 0);
     }
 }
 

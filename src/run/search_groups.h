@@ -1,16 +1,11 @@
 // The groups of ranks that score a search's candidates: in this process, or behind MPI.
 #pragma once
-#include <functional>
 #include <memory>
-#include <string>
 
 #include "src/comm/communicator.h"
 #include "src/search/controller.h"
 
 namespace amalgam {
-
-/// Scores what an instruction says; throws Error for a candidate that has no score.
-using ScoreInstruction = std::function<std::string(const std::string& instruction)>;
 
 /// One group: this process, which works when it is handed a job.
 std::unique_ptr<SearchGroups> groups_in_process(ScoreInstruction score);

@@ -8,6 +8,17 @@
 
 namespace amalgam {
 
+SearchGroups::Event scored(int group, const SearchJob& job, const ScoreInstruction& score) {
+    SearchGroups::Event event{group, job.id, job.attempt, true, ""};
+    try {
+        event.answer = score(job.instruction);
+    } catch (const Error& error) {
+        event.valid = false;
+        event.answer = error.what();
+    }
+    return event;
+}
+
 SearchController::SearchController(SearchGroups& groups, ControllerSettings settings, Finished finished, Lost lost)
     : pool_(groups),
       settings_(settings),

@@ -50,6 +50,12 @@ class SearchGroups {
     virtual double now() = 0;
 };
 
+/// Scores an instruction; the answer as text. Throws Error for a candidate that has none.
+using ScoreInstruction = std::function<std::string(const std::string& instruction)>;
+
+/// What a group says to a job: the answer, or why there is none.
+SearchGroups::Event scored(int group, const SearchJob& job, const ScoreInstruction& score);
+
 struct ControllerSettings {
     double lease =
         600;  ///< seconds after which a group that does not answer is taken for lost; grows with what jobs take

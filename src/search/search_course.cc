@@ -123,8 +123,9 @@ void Search::take_late_answers() {
 /// Candidates whose answers came too late for their generation take places in this one; in a generation that an earlier run
 /// ended, those that did then.
 void Search::inject_late(Phase& phase, Optimiser& optimiser, GenerationFacts& facts) {
-    if (config_.quorum == 1 || optimiser.mean().empty()) return;
+    if (config_.quorum == 1) return;
     take_late_answers();
+    if (optimiser.mean().empty()) return;
     const GenerationFacts* recorded = journal_.find_generation(phase.name, optimiser.generation());
     const auto answered = [&](const auto& given_up) {
         const Known* known = journal_.find(given_up.first, ItemSet::search);

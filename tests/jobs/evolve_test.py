@@ -61,7 +61,7 @@ def result(run):
 evolve("alone")
 want, path = result("alone"), trajectory("alone")
 test.expect(want["evaluations"] == BUDGET, f"{want['evaluations']} evaluations")
-test.expect(len([r for r in records("alone") if r["kind"] == "generation"]) > 1, "no generations in the journal")
+test.expect(len([r for r in records("alone") if r["kind"] == "generation"]) > (1 if test.light else 4), "no generations in the journal")
 for ranks, words in ((3, ["--groups", "1"]),) if test.light else ((2, []), (4, []), (3, ["--groups", "1"]), (5, ["--groups", "2"])):
     run = f"ranks-{ranks}"
     evolve(run, *words, "--no-checkpoint", ranks=ranks)

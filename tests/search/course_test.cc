@@ -269,5 +269,26 @@ TEST(SearchCourse, LateAnswersTakePartInALaterGeneration) {
     }
 }
 
+TEST(SearchCourse, LateAnswersAreJournaledForOptimisersThatTakeNoHints) {
+    const SearchInputs inputs =
+        inputs_with("evaluations = 120\nquorum = 0.75\noptimiser = \"random\"\noptions = { population = 12 }\n");
+    Folder folder;
+    Scorer scorer(inputs);
+    scorer.repeats = true;
+    run(inputs, scorer, folder, 12, [](int, const SearchJob& job) { return job.id % 10 == 3 ? 4.5 : 1; });
+    using Place = std::pair<int64_t, int64_t>;  // generation, candidate
+    std::set<Place> given_up, late;
+    for (const std::string& record : folder.journal) {
+        const Json json = Json::parse(record);
+        if (json["kind"] == "generation" && json.contains("missing"))
+            for (const Json& candidate : json["missing"]) given_up.emplace(json["generation"], candidate["candidate"]);
+        if (json["kind"] != "evaluation" || json["phase"] == "end") continue;
+        const Place place(json["generation"], json["candidate"]);
+        if (given_up.contains(place)) late.insert(place);
+    }
+    EXPECT_GT(given_up.size(), 3u);
+    EXPECT_GT(late.size(), given_up.size() / 2);
+}
+
 }  // namespace
 }  // namespace amalgam

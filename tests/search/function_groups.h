@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/error.h"
 #include "src/search/search.h"
 
 namespace amalgam {
@@ -19,15 +18,11 @@ class FunctionGroups final : public SearchGroups {
     int count() const override { return 1; }
     void start(int group, const SearchJob& job) override {
         ++asked;
-        const Instruction instruction = decode_instruction(job.instruction);
-        event_ = Event{group, job.id, job.attempt, true, ""};
-        try {
+        event_ = scored(group, job, [this](const std::string& text) {
+            const Instruction instruction = decode_instruction(text);
             const double score = score_(parse_recipe(instruction.recipe, "candidate.toml"), instruction.set);
-            event_->answer = encode_answer({score, 0, {{score, 0, {score}}}});
-        } catch (const Error& error) {
-            event_->valid = false;
-            event_->answer = error.what();
-        }
+            return encode_answer({score, 0, {{score, 0, {score}}}});
+        });
         time_ += 1;
     }
     std::optional<Event> wait(double) override { return std::exchange(event_, std::nullopt); }

@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "src/base/error.h"
 #include "src/search/controller.h"
 
 namespace amalgam {
@@ -17,10 +16,9 @@ namespace amalgam {
 class SimulatedGroups final : public SearchGroups {
   public:
     using Duration = std::function<double(int group, const SearchJob& job)>;
-    /// The answer to an instruction; throws Error for a candidate that has none.
-    using Score = std::function<std::string(const std::string& instruction)>;
     SimulatedGroups(
-        int count, Duration duration, Score score = [](const std::string& text) { return "answer to " + text; })
+        int count, Duration duration,
+        ScoreInstruction score = [](const std::string& text) { return "answer to " + text; })
         : count_(count), duration_(std::move(duration)), score_(std::move(score)) {}
 
     int count() const override { return count_; }
@@ -29,14 +27,7 @@ class SimulatedGroups final : public SearchGroups {
         EXPECT_TRUE(busy_.emplace(group, job.id).second || !answers(group)) << "a group has two jobs";
         const double takes = duration_(group, job);
         if (takes >= forever) return;
-        Event event{group, job.id, job.attempt, true, ""};
-        try {
-            event.answer = score_(job.instruction);
-        } catch (const Error& error) {
-            event.valid = false;
-            event.answer = error.what();
-        }
-        coming_.push({now_ + takes, sequence_++, std::move(event)});
+        coming_.push({now_ + takes, sequence_++, scored(group, job, score_)});
     }
     std::optional<Event> wait(double seconds) override {
         if (coming_.empty() || coming_.top().at > now_ + seconds) {
@@ -67,7 +58,7 @@ class SimulatedGroups final : public SearchGroups {
 
     int count_;
     Duration duration_;
-    Score score_;
+    ScoreInstruction score_;
     double now_ = 0;
     int started_ = 0, sequence_ = 0;
     std::map<int, int64_t> busy_;
