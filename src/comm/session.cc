@@ -89,7 +89,7 @@ Session::~Session() {
     mpi::stop();
 }
 
-std::string Session::library() const { return parallel_ ? mpi::library() : "not started"; }
+std::string Session::library() { return mpi::library(); }
 
 void Session::abort(int code) {
     std::fflush(nullptr);

@@ -36,8 +36,8 @@ class Session {
     Session& operator=(const Session&) = delete;
 
     Communicator& world() { return *world_; }
-    /// Name and version of the MPI library; "not started" on one rank.
-    std::string library() const;
+    /// Name and version of the MPI library, started or not.
+    static std::string library();
 
     /// Ends all ranks at once, without waiting for them, with this exit code; for errors that only this rank knows of. From
     /// any thread.

@@ -14,6 +14,8 @@ namespace {
 
 /// A window is copied in, computed, copied out, and read ahead.
 constexpr int lanes_of_device = 4;
+/// Compute capability 8.0 is the first that the kernels are compiled for.
+constexpr int least_major = 8;
 /// What a lane may need beyond its window.
 constexpr uint64_t scratch_of_lane = uint64_t(128) << 20;
 
@@ -65,6 +67,22 @@ int cuda_device_count() {
     return count;
 }
 
+std::vector<CudaDeviceFacts> cuda_devices() {
+    std::vector<CudaDeviceFacts> found;
+    for (int device = 0; device < cuda_device_count(); ++device) {
+        cudaDeviceProp properties{};
+        if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) {
+            cudaGetLastError();
+            continue;
+        }
+        found.push_back(
+            {properties.name,
+             fmt::format("{:04x}:{:02x}:{:02x}", properties.pciDomainID, properties.pciBusID, properties.pciDeviceID),
+             properties.totalGlobalMem, properties.major >= least_major});
+    }
+    return found;
+}
+
 Gpu open_gpu(int node_rank, int node_size) {
     int count = 0;
     const cudaError_t error = cudaGetDeviceCount(&count);
@@ -82,7 +100,7 @@ Gpu open_gpu(int node_rank, int node_size) {
     use_cuda_device(device);
     cudaDeviceProp properties{};
     check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the properties of the GPU");
-    check(properties.major >= 8,
+    check(properties.major >= least_major,
           "GPU {} ({}) has compute capability {}.{}; this program is built for 8.0 and later: use --device cpu", device,
           properties.name, properties.major, properties.minor);
     size_t free = 0, total = 0;

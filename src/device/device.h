@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "src/device/lane.h"
 
@@ -42,6 +43,13 @@ std::unique_ptr<Device> make_cpu_device();
 
 /// GPUs that this process sees; 0 in a build without CUDA, or without a driver.
 int cuda_device_count();
+/// What they are, for people, and where on the machine: two processes that see the same one see the same place.
+struct CudaDeviceFacts {
+    std::string name, place;
+    uint64_t memory = 0;     ///< bytes, of all users
+    bool supported = false;  ///< this program has code for it
+};
+std::vector<CudaDeviceFacts> cuda_devices();
 /// The GPU of rank `node_rank` of the `node_size` on this machine: they share out the devices that they see (or each sees its
 /// own). Throws Error if there is none, saying why.
 std::unique_ptr<Device> make_cuda_device(int node_rank, int node_size);

@@ -4,6 +4,8 @@
 
 namespace amalgam {
 
+/// Memory that is free on this machine, in bytes.
+uint64_t machine_memory();
 /// Memory that is free on this machine and in this cgroup, whichever is less, in bytes.
 uint64_t free_memory();
 /// Cores this process may run on.

@@ -19,6 +19,17 @@ KeyArguments key_of(const Operand& base, const std::vector<Operand>& inputs, int
 
 class LanePassTest : public LaneTest {};
 
+TEST_F(LanePassTest, WhatTheDevicesAre) {
+    const std::vector<CudaDeviceFacts> devices = cuda_devices();
+    ASSERT_EQ(int(devices.size()), cuda_device_count());
+    for (size_t i = 0; i < devices.size(); ++i) {
+        EXPECT_NE(devices[i].name, "");
+        EXPECT_TRUE(devices[i].supported);
+        EXPECT_GT(devices[i].memory, 0u);
+        for (size_t j = 0; j < i; ++j) EXPECT_NE(devices[i].place, devices[j].place);
+    }
+}
+
 TEST_F(LanePassTest, Norms) {
     each_sample([&](const Sample& sample, const std::string& name) {
         for (Sparsifier sparsifier : {Sparsifier::none, Sparsifier::magnitude, Sparsifier::random, Sparsifier::factors})
