@@ -20,6 +20,9 @@ set -euo pipefail
 export AMALGAM SITE
 [ -r "$FIRST" ] || { echo "FIRST=$FIRST: there is no such file" >&2; exit 2; }
 [ -n "$TASKS" ] || { echo "TASKS: which task files?" >&2; exit 2; }
+for task in $TASKS; do # now, not when the merge is done
+    [ -r "$task" ] || { echo "TASKS: $task: there is no such file" >&2; exit 2; }
+done
 case $(basename "$FIRST") in
     *evolve*) model=${RUN:=run}/best search=$RUN ;;
     *) model=${OUT:=merged} search='' ;;
@@ -45,7 +48,7 @@ done
 
 # Names, scores and tasks from what amalgam evaluate writes.
 # shellcheck disable=SC2016  # of awk
-table='FNR == 1 { flush_line() } /^  "model":/ { model = $2 } /^  "score":/ { whole = $2 } /^      "name":/ { name = $2 }
+table='FNR == 1 { flush_line() } /^  "model":/ { model = $0; sub(/^  "model": "/, "", model); sub(/",$/, "", model) } /^  "score":/ { whole = $2 } /^      "name":/ { name = $2 }
     /^      "score":/ { tasks = tasks "\t" name "=" $2 } END { flush_line() }
     function flush_line() { if (model) { line = model "\t" whole tasks; gsub(/[",]/, "", line); print line }; model = whole = tasks = "" }'
 report="$prepare; { echo $(quoted $'model\tscore\ttasks'); awk $(quoted "$table")"
@@ -58,9 +61,17 @@ after() { # job, name, options, command
     # shellcheck disable=SC2086  # several words
     sbatch --parsable --dependency="afterok:$1" --kill-on-invalid-dep=yes --job-name="$2" --output="$2-%j.log" $3 <<<"#!/bin/bash"$'\n'"$4"
 }
-first=$(sbatch --parsable "$@" "$FIRST")
-first=${first%%;*}
-second=$(after "$first" evaluate "$EVALUATE_WITH" "$evaluate")
-second=${second%%;*}
-third=$(after "$second" report "$REPORT_WITH" "$report")
-echo "$first $second ${third%%;*}"
+give_up() {
+    scancel "${jobs[@]}"
+    echo "jobs of the chain cannot be submitted; cancelled: ${jobs[*]}" >&2
+    exit 1
+}
+number_of() { echo "${1%%;*}"; } # Slurm may add the cluster's name
+jobs=()
+jobs+=("$(number_of "$(sbatch --parsable "$@" "$FIRST")")")
+[ -n "${jobs[0]}" ] || exit 1
+jobs+=("$(number_of "$(after "${jobs[0]}" evaluate "$EVALUATE_WITH" "$evaluate")")")
+[ -n "${jobs[1]}" ] || give_up
+jobs+=("$(number_of "$(after "${jobs[1]}" report "$REPORT_WITH" "$report")")")
+[ -n "${jobs[2]}" ] || give_up
+echo "${jobs[*]}"
