@@ -20,6 +20,7 @@ set -euo pipefail
 export AMALGAM SITE
 [ -r "$FIRST" ] || { echo "FIRST=$FIRST: there is no such file" >&2; exit 2; }
 [ -n "$TASKS" ] || { echo "TASKS: which task files?" >&2; exit 2; }
+[ -r "$SITE" ] || [ "$SITE" = slurm/environment.sh ] || { echo "SITE=$SITE: there is no such file" >&2; exit 2; }
 for task in $TASKS; do # now, not when the merge is done
     [ -r "$task" ] || { echo "TASKS: $task: there is no such file" >&2; exit 2; }
 done
@@ -61,17 +62,17 @@ after() { # job, name, options, command
     # shellcheck disable=SC2086  # several words
     sbatch --parsable --dependency="afterok:$1" --kill-on-invalid-dep=yes --job-name="$2" --output="$2-%j.log" $3 <<<"#!/bin/bash"$'\n'"$4"
 }
-give_up() {
-    scancel "${jobs[@]}"
-    echo "jobs of the chain cannot be submitted; cancelled: ${jobs[*]}" >&2
+jobs=()
+submitted() { # what sbatch said: the number, and with several clusters the cluster's name
+    if [ -n "$1" ]; then
+        jobs+=("${1%%;*}")
+        return
+    fi
+    [ ${#jobs[@]} = 0 ] || scancel "${jobs[@]}"
+    echo "the chain cannot be submitted; cancelled: ${jobs[*]:-nothing}" >&2
     exit 1
 }
-number_of() { echo "${1%%;*}"; } # Slurm may add the cluster's name
-jobs=()
-jobs+=("$(number_of "$(sbatch --parsable "$@" "$FIRST")")")
-[ -n "${jobs[0]}" ] || exit 1
-jobs+=("$(number_of "$(after "${jobs[0]}" evaluate "$EVALUATE_WITH" "$evaluate")")")
-[ -n "${jobs[1]}" ] || give_up
-jobs+=("$(number_of "$(after "${jobs[1]}" report "$REPORT_WITH" "$report")")")
-[ -n "${jobs[2]}" ] || give_up
+submitted "$(sbatch --parsable "$@" "$FIRST")"
+submitted "$(after "${jobs[0]}" evaluate "$EVALUATE_WITH" "$evaluate")"
+submitted "$(after "${jobs[1]}" report "$REPORT_WITH" "$report")"
 echo "${jobs[*]}"
