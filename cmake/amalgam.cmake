@@ -43,6 +43,8 @@ macro(amalgam_find_packages)
   pkg_search_module(hdf5 REQUIRED IMPORTED_TARGET hdf5-openmpi hdf5 hdf5-serial)
   find_package(Boost REQUIRED COMPONENTS program_options)
   find_package(MPI REQUIRED COMPONENTS C)
+  # The headers of an HDF5 that was built with MPI include MPI's, and its pkg-config file need not say where they are.
+  target_link_libraries(PkgConfig::hdf5 INTERFACE MPI::MPI_C)
   find_package(Eigen3 REQUIRED NO_MODULE)
   # oneDNN, without its CMake files, which ask for OpenCL.
   find_path(AMALGAM_DNNL_HEADERS dnnl.hpp REQUIRED)
