@@ -5,136 +5,257 @@ merge_test.py PROGRAM
 
 import os
 import shutil
-import signal
 import sys
+import threading
 import time
+from signal import SIGCONT, SIGKILL
 
 from local_slurm import LocalSlurm
 
 slurm = LocalSlurm(sys.argv)
 from merging import files_hash  # noqa: E402
-from started import BLOCK_RECORD, journal_bytes, signal_all  # noqa: E402
+from started import BLOCK_RECORD, signal_all  # noqa: E402
 
-ELEMENTS = 24_000_000
+ELEMENTS = 16_000_000
 BLOCKS = ELEMENTS / 65536
-made = slurm.command(slurm.path, "synthesize", "zoo", "--experts", 4, "--flat", ELEMENTS, "--dtype", "bfloat16", "--quiet")
+MODELS = [f"expert-{number + 1}" for number in range(4)]
+
+
+def recipe(name, folder):
+    models = "".join(f'[[models]]\nmodel = "{folder}{model}"\n' for model in MODELS)
+    parameters = "parameters = { density = 0.3, weight = 1 }"
+    slurm.write(name, f'merge_method = "ties"\nbase_model = "{folder}base"\n{parameters}\n{models}')
+
+
+made = slurm.command(slurm.path, "synthesize", "zoo", "--experts", 4, "--flat", ELEMENTS, "--quiet")
 slurm.expect(made.returncode == 0, "synthesize", made)
-MODELS = "".join(f'[[models]]\nmodel = "zoo/expert-{i + 1}"\n' for i in range(4))
-slurm.write("recipe.toml", f'merge_method = "ties"\nbase_model = "zoo/base"\nparameters = {{ density = 0.3, weight = 1 }}\n{MODELS}')
-OUT = slurm.place("merged")
+recipe("recipe.toml", "zoo/")
+recipe("other.toml", "")  # as for copies on the nodes
 alone = slurm.command(slurm.path, "merge", "recipe.toml", "alone", "--quiet")
 slurm.expect(alone.returncode == 0, "a merge without Slurm", alone)
 WANT = files_hash(slurm.place("alone"))
 
 
-def remove():
-    for name in (OUT, OUT + ".partial"):
-        shutil.rmtree(name, ignore_errors=True)
+def is_published(out):
+    return os.path.exists(slurm.place(out))
 
 
-def same_bytes(what):
-    slurm.expect(os.path.exists(OUT) and files_hash(OUT) == WANT, f"{what}: other bytes, or none")
-    slurm.expect(not os.path.exists(OUT + ".partial"), f"{what}: the .partial folder is left")
-    slurm.expect(not os.path.exists(slurm.place("amalgam-jobs")), f"{what}: files about the job are left")
-    remove()
+def same_bytes(what, out="merged"):
+    there = sorted(os.listdir(slurm.place(out))) if is_published(out) else "nothing"
+    slurm.expect(is_published(out) and files_hash(slurm.place(out)) == WANT, f"{what}: other bytes, or none: {there}")
+    slurm.expect(not os.path.exists(slurm.place(out + ".partial")), f"{what}: the .partial folder is left")
+    slurm.expect(not os.path.exists(slurm.place("amalgam-jobs")) or late, f"{what}: files about the job are left")
+    remove(out)
 
 
-def hold(job, share=0.1):
-    """The ranks of a job, asleep with so much of the merge done; none if it was faster"""
-    deadline = time.monotonic() + 60
-    moment = 0.002
-    while time.monotonic() < deadline and slurm.states(job) & {"PENDING", "CONFIGURING"}:
-        time.sleep(0.05)
-    while time.monotonic() < deadline and not os.path.exists(OUT):
-        members = slurm.processes("merge")
-        signal_all(members, signal.SIGSTOP)
-        if members and journal_bytes(OUT + ".partial") > share * BLOCKS * BLOCK_RECORD:
+def remove(out="merged"):
+    for name in (out, out + ".partial"):
+        shutil.rmtree(slurm.place(name), ignore_errors=True)
+
+
+def journaled(out):
+    """share of the merge that the journals know to be done"""
+    folder = slurm.place(out + ".partial")
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith("journal-")]
+        return sum(os.path.getsize(os.path.join(folder, name)) for name in names) / (BLOCKS * BLOCK_RECORD)
+    except OSError:
+        return 0
+
+
+def hold(ranks, out):
+    """The ranks of a job, asleep in the middle of the merge: some is done, and there is more to do than what journals have not
+    heard of. None if it was over before."""
+    members = []
+
+    def found():
+        members[:] = slurm.processes("merge", slurm.place(out))
+        return len(members) == ranks or is_published(out)
+
+    slurm.wait_until(f"{ranks} ranks", found)
+    while len(members) == ranks:
+        slurm.put_to_sleep(members)
+        share = journaled(out)
+        if 0.1 < share < 0.6 and not is_published(out):
             return members
-        signal_all(members, signal.SIGCONT)
-        time.sleep(moment)
+        signal_all(members, SIGCONT)
+        if share >= 0.6 or is_published(out):
+            break
+        time.sleep(0.0005 if os.path.exists(slurm.place(out + ".partial")) else 0.005)
     return []
 
 
-def submitted(*options, **knobs):
-    """A job that is held in the middle"""
+def submitted(*options, nodes=3, out="merged", **knobs):
+    """A job, and its ranks, held in the middle"""
     for _ in range(10):
-        job = slurm.submit("merge.sbatch", "--nodes=4", *options, THREADS=1, MEMORY="64MiB", **knobs)
-        members = hold(job)
+        job = slurm.submit("merge.sbatch", f"--nodes={nodes}", *options, OUT=out, THREADS=1, MEMORY="64MiB", **knobs)
+        members = hold(2 * nodes, out)
         if members:
             return job, members
         slurm.wait(job)
-        remove()
+        remove(out)
     slurm.expect(False, "no merge could be held in the middle")
     return job, []
 
 
-def restarts(job):
-    return int(slurm.facts(job).get("Restarts", -1))
+# The time is really over, beside all that follows: Slurm itself sends the signal, the merge stops, starts again and goes on.
+# Another does not stop, and is ended.
+late_jobs = {out: submitted("--time=1", "--signal=B:USR1@50", nodes=1, out=out) for out in ("late", "stuck")}
+late = True
 
 
-# Undisturbed, on one node and on four
-for nodes in (1, 4):
-    job = slurm.submit("merge.sbatch", f"--nodes={nodes}")
-    slurm.ended(job, contains=["exit code 0"])
-    same_bytes(f"{nodes} nodes")
+def stop_when_time_is_over():
+    job, members = late_jobs["late"]
+    slurm.let_stop(members, 90)
+    slurm.ended(job, contains=["asked to stop", "stopped early as asked", "is started again", "start 2"])
 
-# Asked to stop, as before the time is over: it stops, is started again, goes on
-job, members = submitted()
-slurm.asked_to_stop(job)
-slurm.told(members)
-signal_all(members, signal.SIGCONT)
-text = slurm.ended(job, contains=["asked to stop", "stopped as asked", "is started again", "start 2"])
-slurm.expect(restarts(job) == 1, f"USR1: {restarts(job)} restarts")
-same_bytes("USR1")
 
-# The time is really over: Slurm sends the signal itself. Asked again and again, it is not started for ever.
-job, members = submitted("--time=1", "--signal=B:USR1@55", MOST_STARTS=0)
-slurm.told(members)
-signal_all(members, signal.SIGCONT)
-slurm.ended(job, "FAILED", contains=["sbatch again to go on"])
-slurm.expect(not os.path.exists(OUT) and os.path.exists(OUT + ".partial"), "MOST_STARTS: published, or nothing to go on from")
-job = slurm.submit("merge.sbatch")
-slurm.ended(job)
-shutil.rmtree(slurm.place("amalgam-jobs"), ignore_errors=True)
-same_bytes("submitted again after the time was over")
+late_thread = threading.Thread(target=stop_when_time_is_over)
+late_thread.start()
 
-# A rank is killed: all of the step end, and the job is started again, a few times
-job, members = submitted()
-signal_all(members[-1:], signal.SIGKILL)
-signal_all(members, signal.SIGCONT)
-slurm.ended(job, contains=["killed (exit code", "start 2"])
-same_bytes("a rank was killed")
-job, members = submitted(MOST_FAILURES=0)
-signal_all(members[:1], signal.SIGKILL)
-signal_all(members, signal.SIGCONT)
-text = slurm.ended(job, "FAILED", contains=["not started again"])
-slurm.expect(not os.path.exists(OUT), "MOST_FAILURES=0: published")
-shutil.rmtree(slurm.place("amalgam-jobs"), ignore_errors=True)
+
+# Undisturbed: by both launchers, in a partition of GPUs, with every knob turned
+slurm.expect_accepted("merge.sbatch")
+recorded = slurm.recorded("srun", "mpirun")
+slurm.write("site.sh", f'export SITE_WAS_HERE=yes\n. {slurm.environment["SITE"]}\n')
+job = slurm.submit("merge.sbatch", "--nodes=2", "--partition=gpu", "--gpus-per-node=2", **recorded, DEVICE="cpu", READ="direct",
+                   THREADS=2, MEMORY="96MiB", PATIENCE=77, OPTIONS="--fail-on-nonfinite --block 4096", REPORT="report.json",
+                   SITE="site.sh", STATE="job-states", MPI="pmix_v4", BIND="none")  # fmt: skip
+slurm.ended(job, code=0)
+slurm.expect_called(job, "srun", "--mpi=pmix_v4", "--cpu-bind=none", "--kill-on-bad-exit=1", "--cpus-per-task=1")
+slurm.expect_called(job, "amalgam", "--device cpu", "--read direct", "--threads 2", "--memory 96MiB", "PATIENCE=77",
+                    "--fail-on-nonfinite --block 4096", "--report " + slurm.place("report.json"), "GPUS=0,1", "SITE=yes")  # fmt: skip
+slurm.expect(len(slurm.calls(job, "amalgam")) == 4 and os.path.exists(slurm.place("report.json")), "not four ranks, or no report")
+slurm.expect(not os.path.exists(slurm.place("job-states")), "the folder of states is left")
+same_bytes("every knob of srun")
+job = slurm.submit("merge.sbatch", "--nodes=2", **recorded, LAUNCHER="mpirun", MPIRUN_OPTIONS="--bind-to none --map-by node",
+                   INTERFACE="lo")  # fmt: skip
+slurm.ended(job, code=0)
+slurm.expect_called(job, "mpirun", "--bind-to none --map-by node")
+slurm.expect(not slurm.calls(job, "srun"), "LAUNCHER=mpirun: srun was called")
+same_bytes("every knob of mpirun")
+
+# What the user got wrong is said, and not tried again
+for code, words, wrong in [
+    (1, "nowhere.toml", {"RECIPE": "nowhere.toml"}),
+    (2, "AMALGAM", {"AMALGAM": "./nowhere"}),
+    (2, "SITE=nowhere.sh", {"SITE": "nowhere.sh"}),
+    (2, "LAUNCHER=prun", {"LAUNCHER": "prun"}),
+    (2, "STAGE=some", {"STAGE": "some"}),
+    (2, "%n", {"STAGE": "sbcast", "LOCAL": slurm.place("%n")}),
+    (2, "DOCTOR=strict", {"DOCTOR": "strict"} | slurm.recorded(before='[ "$1" != doctor ] || exit 1')),
+]:
+    job = slurm.submit("merge.sbatch", **wrong)
+    slurm.ended(job, "FAILED", code=code, contains=[words])
+    slurm.expect(slurm.restarts(job) == 0 and not is_published("merged"), f"{wrong}: started again, or published")
+
+# Asked to stop before there is anything to stop: while amalgam doctor looks around
+job = slurm.submit("merge.sbatch", DOCTOR="yes", **slurm.recorded(before='[ "$1" != doctor ] || [ "$SLURM_RESTART_COUNT" ] || exec sleep 60'))
+slurm.wait_until("the doctor", lambda: len(slurm.calls(job, "amalgam")) == 2)
+slurm.command("scancel", "--batch", "--signal=USR1", job)
+slurm.ended(job, contains=["asked to stop", "start 2"])
+slurm.expect_called(job, "amalgam", "doctor", "merge")
+same_bytes("asked to stop too early")
+
+# Asked to stop: it stops, is started again, goes on
+for launcher in ("srun", "mpirun"):
+    job, members = submitted(LAUNCHER=launcher, nodes=2)
+    slurm.ask_to_stop(job, members)
+    slurm.ended(job, contains=["asked to stop", "stopped early as asked", "is started again", "start 2"])
+    slurm.expect(slurm.restarts(job) == 1, f"USR1, {launcher}: {slurm.restarts(job)} restarts")
+    same_bytes(f"USR1, {launcher}")
+
+# Not for ever: the next sbatch goes on
+job, members = submitted(nodes=2, MOST_STARTS=0)
+slurm.ask_to_stop(job, members)
+slurm.ended(job, "FAILED", code=75, contains=["sbatch again to go on"])
+slurm.expect(not is_published("merged") and slurm.restarts(job) == 0, "MOST_STARTS: published, or started again")
+slurm.ended(slurm.submit("merge.sbatch", REPORT="report.json"))
+slurm.expect('"bytes_resumed": 0,' not in slurm.read("report.json"), "MOST_STARTS: nothing was gone on with")
+same_bytes("submitted again")
+
+# A rank is killed: the step ends, and the job is started again, a few times
+for launcher in ("srun", "mpirun"):
+    job, members = submitted(LAUNCHER=launcher, nodes=2)
+    signal_all(members[-1:], SIGKILL)
+    signal_all(members, SIGCONT)
+    slurm.ended(job, contains=["killed (exit code", "start 2"])
+    slurm.expect(not slurm.processes("merge", slurm.place("merged")), f"a rank was killed, {launcher}: processes are left")
+    same_bytes(f"a rank was killed, {launcher}")
+job, members = submitted(nodes=2, MOST_FAILURES=0)
+signal_all(members[:1], SIGKILL)
+signal_all(members, SIGCONT)
+slurm.ended(job, "FAILED", contains=["not started again"])
+slurm.expect(not is_published("merged") and slurm.restarts(job) == 0, "MOST_FAILURES=0: published, or started again")
 remove()
 
-# A node is lost: Slurm starts it again by itself
-job, members = submitted("--nodes=3")
-slurm.command("scontrol", "update", "nodename=node2", "state=down", "reason=test")
-signal_all(members, signal.SIGCONT)
+# Slurm cannot start the ranks, of which srun's exit code says nothing
+job = slurm.submit("merge.sbatch", "--nodes=1", "--hold")
+taken = [os.path.join(slurm.cluster, "spool", f"node{number}", f"stepd.slurm.pmix.{job}.0") for number in (1, 2, 3, 4)]
+for socket in taken:
+    open(socket, "w").close()
+slurm.command("scontrol", "release", job)
+slurm.wait_until("it is known", lambda: "the ranks were not started" in slurm.log(job))
+for socket in taken:
+    os.remove(socket)
 slurm.ended(job, contains=["start 2"])
-slurm.command("scontrol", "update", "nodename=node2", "state=resume")
-slurm.wait_until("node2", lambda: "down" not in slurm.command("sinfo", "-h", "-o", "%T").stdout, 30)
+same_bytes("no ranks were started")
+
+# A node is lost: Slurm starts the job again by itself
+job, members = submitted("--nodelist=node2,node3", nodes=2)
+slurm.lose_node("node3")
+signal_all(members, SIGCONT)
+slurm.ended(job, contains=["start 2"])
 same_bytes("a node was lost")
 
-# Cancelled: nothing is published, it is not started again, and what there is can be gone on with
-job, members = submitted()
+# Cancelled: nothing is published, it is not started again, and another sbatch goes on with what there is
+job, members = submitted(nodes=2)
 slurm.command("scancel", job)
-signal_all(members, signal.SIGCONT)
-slurm.expect(slurm.wait(job) == "CANCELLED", f"scancel: {slurm.facts(job)}")
-slurm.wait_until("the ranks end", lambda: not slurm.processes("merge"))
-slurm.expect(not os.path.exists(OUT) and restarts(job) == 0, "scancel: published, or started again")
-shutil.rmtree(slurm.place("amalgam-jobs"), ignore_errors=True)
-job = slurm.submit("merge.sbatch")
-slurm.ended(job)
+signal_all(members, SIGCONT)
+slurm.ended(job, "CANCELLED")
+slurm.expect(not slurm.processes("merge", slurm.place("merged")), "scancel: processes are left")
+slurm.expect(not is_published("merged") and slurm.restarts(job) == 0, "scancel: published, or started again")
+slurm.expect(os.path.exists(slurm.place("merged.partial")), "scancel: nothing to go on with")
+slurm.ended(slurm.submit("merge.sbatch"))
 same_bytes("after scancel")
 
-# An error of the user is not tried again
-job = slurm.submit("merge.sbatch", RECIPE="nowhere.toml")
-slurm.ended(job, "FAILED", contains=["nowhere.toml", "exit code 1"])
-slurm.expect(restarts(job) == 0, "a wrong recipe is tried again")
+
+# Models on the nodes' own disks
+def on_nodes(folder):
+    """node -> models that are there"""
+    there = slurm.place(folder)
+    return {node: sorted(m for m in os.listdir(os.path.join(there, node)) if not m.endswith(".copied")) for node in os.listdir(there)}
+
+
+spread = dict(STAGE="copy", MODEL_GROUPS=2, RECIPE="other.toml", MODELS_AT="zoo", LOCAL=slurm.place("disks/%n"), MEMORY="64MiB")
+os.makedirs(slurm.place("disks"))
+job = slurm.submit("merge.sbatch", "--nodes=2", **spread, KEEP_LOCAL="yes", **recorded)
+slurm.ended(job, contains=[f"copies {model}" for model in ["base", *MODELS]])
+slurm.expect(sorted(on_nodes("disks").values()) == [["base", *MODELS[:2]], ["base", *MODELS[2:]]], f"STAGE=copy: {on_nodes('disks')}")
+slurm.expect_called(job, "amalgam", "--model-groups 2")
+slurm.expect(any("PWD=" + slurm.place("disks/node") in call for call in slurm.calls(job, "amalgam")), "STAGE=copy: read elsewhere")
+same_bytes("STAGE=copy")
+job = slurm.submit("merge.sbatch", "--nodes=2", f"--nodelist={','.join(sorted(on_nodes('disks')))}", **spread)
+slurm.expect("copies" not in slurm.ended(job), "KEEP_LOCAL: copied again")
+same_bytes("KEEP_LOCAL")
+slurm.expect(not on_nodes("disks"), "the copies are left on the nodes")
+job = slurm.submit("merge.sbatch", "--nodes=2", **spread | {"STAGE": "sbcast", "LOCAL": slurm.place("disks/all")})
+text = slurm.ended(job, contains=[f"copies {model}" for model in MODELS])
+slurm.expect("copies base" not in text, "STAGE=sbcast: what all read was copied by each")
+same_bytes("STAGE=sbcast")
+slurm.expect(not os.listdir(slurm.place("disks")), "STAGE=sbcast: the copies are left")
+# Asked to stop while they are copied: copied again by the next start, or found
+late_thread.join()
+same_bytes("the time was over", "late")
+
+job, members = late_jobs["stuck"]
+slurm.ended(job, "TIMEOUT")
+slurm.expect(not is_published("stuck") and not slurm.processes("merge"), "TIMEOUT: published, or processes are left")
+shutil.rmtree(slurm.place("amalgam-jobs"), ignore_errors=True)
+late = False
+# On all nodes
+job = slurm.submit("merge.sbatch", "--nodes=4", OUT="stuck")
+slurm.ended(job, code=0)
+same_bytes("goes on after TIMEOUT", "stuck")
+slurm.expect_every_knob("merge.sbatch")
 slurm.done()
