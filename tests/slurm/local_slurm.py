@@ -44,6 +44,7 @@ class LocalSlurm(Program):
     is killed; AMALGAM_KEEP in the environment keeps those of a test that failed."""
 
     def __init__(self, words, nodes=4, cores=16):
+        sys.stdout.reconfigure(line_buffering=True)  # what a time limit ends has said what it found
         super().__init__(words[1])
         found = subprocess.run([CLUSTER, "check"], capture_output=True, text=True)
         if found.returncode == 77:
