@@ -157,6 +157,17 @@ class ParameterSpace final : public RecipeSpace {
 
 }  // namespace
 
+std::vector<Recipe> pairs_of_models(const Recipe& recipe) {
+    std::vector<Recipe> pairs;
+    for (size_t second = 1; second < recipe.models.size(); ++second)
+        for (size_t first = 0; first < second; ++first) {
+            Recipe& pair = pairs.emplace_back(recipe);
+            for (size_t model = 0; model < recipe.models.size(); ++model)
+                pair.models[model].parameters["weight"] = {{{"", {model == first || model == second ? 1. : 0.}}}, 0};
+        }
+    return pairs;
+}
+
 std::unique_ptr<RecipeSpace> make_parameter_space(const SearchConfig& config, int64_t layers) {
     return std::make_unique<ParameterSpace>(config, layers);
 }

@@ -33,6 +33,9 @@ class RecipeSpace {
 /// `layers`: of the output. Throws Error for what the method cannot do.
 std::unique_ptr<RecipeSpace> make_parameter_space(const SearchConfig& config, int64_t layers);
 
+/// Each two models at weight 1 and all others at 0, in the order of the models.
+std::vector<Recipe> pairs_of_models(const Recipe& recipe);
+
 /// A model whose layers a path may take.
 struct PathModel {
     std::string reference;

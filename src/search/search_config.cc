@@ -262,10 +262,10 @@ void read_options(const Value* table, SearchConfig& config, Reporter& reporter) 
 }
 
 void read_settings(const Value& table, SearchConfig& config, Reporter& reporter) {
-    reporter.check_keys(
-        table, {"space",     "genes",   "choose_models", "layer_groups", "filters", "smooth",       "data_flow",
-                "optimiser", "options", "evaluations",   "seconds",      "seed",    "tie_breaker",  "mean_genome",
-                "finalists", "quorum",  "lease",         "hand_made",    "racing",  "racing_level", "public_tests"});
+    reporter.check_keys(table, {"space",       "genes",        "choose_models", "layer_groups", "filters",  "smooth",
+                                "data_flow",   "optimiser",    "options",       "evaluations",  "seconds",  "seed",
+                                "tie_breaker", "mean_genome",  "finalists",     "quorum",       "lease",    "hand_made",
+                                "racing",      "racing_level", "public_tests",  "pairs",        "surrogate"});
     const Reader reader(&table, "search", reporter);
     constexpr SearchSpace spaces[] = {SearchSpace::parameters, SearchSpace::data_flow, SearchSpace::both};
     config.space = spaces[reader.choice("space", {"ps", "dfs", "ps-dfs"})];
@@ -278,6 +278,8 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.seed = uint64_t(reader.integer("seed", 0, 0, INT64_MAX));
     config.tie_breaker = reader.number("tie_breaker", config.tie_breaker, 0, 1);
     config.mean_genome = reader.boolean("mean_genome", true);
+    config.pairs = reader.boolean("pairs", false);
+    config.surrogate = reader.boolean("surrogate", false);
     config.finalists = int(reader.integer("finalists", config.finalists, 1, 1000));
     config.quorum = reader.number("quorum", 1, 0.5, 1);
     config.racing = reader.integer("racing", config.racing, 0, int64_t(1) << 30);
@@ -332,6 +334,12 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
     if (config.space != SearchSpace::data_flow && config.genes.empty() && !config.choose_models)
         reporter.fail_at(search->line, "search.genes: missing: which fields of {} are searched for",
                          config.recipe.method);
+    const bool weighs = std::any_of(config.genes.begin(), config.genes.end(),
+                                    [](const GeneField& field) { return field.name == "weight"; });
+    if (config.pairs && (!weighs || config.space == SearchSpace::data_flow))
+        reporter.fail_at(search->line,
+                         "search.pairs: pairs of models are made by their weights, which this search "
+                         "does not have; it needs genes.weight and space = \"ps\" or \"ps-dfs\"");
     config.tasks = read_tasks(root.find("tasks"), reporter, root.line);
 
     for (SourceEntry& entry : config.recipe.models) entry.model = below_root(config, entry.model);

@@ -74,6 +74,8 @@ struct SearchConfig {
     uint64_t seed = 0;
     double tie_breaker = 0.1;  ///< share of the mean answer log-likelihood in the objective
     bool mean_genome = true;   ///< means of the distribution and of best candidates are contenders for the winner
+    bool pairs = false;        ///< candidates of the first generations: pairs_of_models
+    bool surrogate = false;    ///< a guess of surrogate_guess takes part in each generation
     int finalists = 5;         ///< best candidates that are compared in the end
     int64_t racing = 0;  ///< items of a round, after which who is clearly worse is asked no more; 0: all are asked all
     double racing_level = 0.05;  ///< probability that one is sent off who would have been as good

@@ -1,4 +1,5 @@
 #include "src/search/search_course.h"
+#include "src/search/surrogate.h"
 
 #include <algorithm>
 #include <cmath>
@@ -140,6 +141,24 @@ void Search::inject_late(Phase& phase, Optimiser& optimiser, GenerationFacts& fa
     if (!facts.late.empty()) optimiser.inject(facts.late);
 }
 
+/// What a model of the objective takes for the best place takes part in this generation.
+void Search::inject_guess(const Phase& phase, Optimiser& optimiser, GenerationFacts& facts) const {
+    if (!config_.surrogate || optimiser.mean().empty()) return;
+    if (const GenerationFacts* recorded = journal_.find_generation(phase.name, optimiser.generation())) {
+        facts.guess = recorded->guess;
+    } else {
+        std::vector<const Scored*> latest;
+        for (const Scored& each : phase.contenders) latest.push_back(&each);
+        std::sort(latest.begin(), latest.end(), [](auto* a, auto* b) { return a->place < b->place; });
+        const size_t count = std::min(latest.size(), surrogate_memory);
+        std::vector<ScoredGenome> recent;
+        for (size_t k = latest.size() - count; k < latest.size(); ++k)
+            recent.push_back({latest[k]->genome, latest[k]->objective});
+        facts.guess = surrogate_guess(phase.space->genes(), std::move(recent), optimiser.mean());
+    }
+    if (!facts.guess.empty()) optimiser.inject({facts.guess});
+}
+
 /// A candidate that was evaluated in the search, for the first time.
 void Search::note(Phase& phase, const Asked& asked, const Known& known) {
     counted_.insert(asked.hash);
@@ -223,6 +242,7 @@ void Search::choose_cut(const std::vector<Entry>& entries, const std::vector<dou
 bool Search::run_generation(Phase& phase, Optimiser& optimiser) {
     GenerationFacts facts;
     inject_late(phase, optimiser, facts);
+    inject_guess(phase, optimiser, facts);
     const int64_t generation = optimiser.generation();
     const std::vector<Candidate> candidates = optimiser.ask();
     const std::vector<Entry> entries = generation_entries(phase, optimiser, candidates);
@@ -286,8 +306,12 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     const std::unique_ptr<Optimiser> optimiser = make_optimiser(config_.optimiser, phase.space->genes(), settings);
     journal_.phase(phase.name, phase.space->genes());
     std::vector<std::vector<double>> hand_made;
-    if (phase.name == "ps")
+    if (phase.name == "ps") {
         for (const Recipe& recipe : config_.hand_made) hand_made.push_back(phase.space->genome(recipe));
+        if (config_.pairs)
+            for (const Recipe& recipe : pairs_of_models(config_.recipe))
+                hand_made.push_back(phase.space->genome(recipe));
+    }
     if (!hand_made.empty()) optimiser->inject(hand_made);
     const int64_t means = count_means(phase, *optimiser);
     phase.budget -= means;

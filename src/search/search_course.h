@@ -83,6 +83,7 @@ class Search {
     void contend(Phase& phase, const Asked& asked, const Known& known) const;
     void take_late_answers();
     void inject_late(Phase& phase, Optimiser& optimiser, GenerationFacts& facts);
+    void inject_guess(const Phase& phase, Optimiser& optimiser, GenerationFacts& facts) const;
     void choose_cut(const std::vector<Entry>& entries, const std::vector<double>& objectives);
     void save(const Phase& phase, const Optimiser& optimiser, const std::vector<Candidate>& candidates,
               const std::vector<double>& objectives);

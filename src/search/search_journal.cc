@@ -116,6 +116,7 @@ SearchJournal::SearchJournal(const std::vector<std::string>& records, const std:
                     for (const Json& each : json["missing"])
                         facts.missing.push_back({each.at("candidate"), each.at("recipe_hash")});
                 facts.late = json.value("late", std::vector<std::vector<double>>());
+                facts.guess = json.value("guess", std::vector<double>());
             }
         } catch (const Json::exception& error) {
             fail("record {} of the journal cannot be read: {}", line + 1, error.what());
@@ -188,6 +189,7 @@ void SearchJournal::generation(const std::string& phase, int64_t generation, con
     for (const auto& each : facts.missing)
         json["missing"].push_back({{"candidate", each.candidate}, {"recipe_hash", each.hash}});
     if (!facts.late.empty()) json["late"] = facts.late;
+    if (!facts.guess.empty()) json["guess"] = facts.guess;
     if (!sorted.empty()) {
         json["best"] = sorted.back();
         json["median"] = sorted[sorted.size() / 2];

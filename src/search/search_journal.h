@@ -43,6 +43,7 @@ struct GenerationFacts {
     };
     std::vector<Missing> missing;           ///< candidates that were given up
     std::vector<std::vector<double>> late;  ///< genomes whose answers came late, injected into it
+    std::vector<double> guess;              ///< of a surrogate, injected likewise; empty: none
 };
 
 class SearchJournal {

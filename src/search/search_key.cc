@@ -29,7 +29,7 @@ std::string search_key(const SearchInputs& inputs) {
     for (const Recipe& recipe : config.hand_made) all.push_back(recipe_to_toml(recipe));
     all.push_back({config.choose_models, flow.repeats, flow.fixed_ends, flow.likely, flow.unlikely, int(flow.scales),
                    flow.scale_low, flow.scale_high, flow.scale_rank, flow.scale_hidden, flow.cost, flow.most_layers});
-    all.push_back({config.racing, config.racing_level});
+    all.push_back({config.racing, config.racing_level, config.surrogate, config.pairs});
     for (const auto* tasks : {&inputs.search, &inputs.validation, &inputs.heldout}) {
         for (const Task& task : *tasks) all.push_back({task.name, int(task.metric), task.weight});
         all.push_back(items_hash(*tasks));

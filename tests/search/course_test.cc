@@ -126,11 +126,12 @@ std::map<std::string, std::string> trajectory(const Folder& folder) {
 }
 
 const std::string racing = "evaluations = 120\nracing = 16\nracing_level = 0.2\n";
+const std::string guided = "evaluations = 90\nsurrogate = true\npairs = true\n";
 
 TEST(SearchCourse, IsTheSameForAnyGroupsAndDurations) {
     for (const std::string& settings :
          {std::string("evaluations = 120\n"), racing, std::string("evaluations = 90\noptimiser = \"de\"\n"),
-          std::string("evaluations = 90\noptimiser = \"random\"\nracing = 16\n")}) {
+          std::string("evaluations = 90\noptimiser = \"random\"\nracing = 16\n"), guided}) {
         const SearchInputs inputs = inputs_with(settings);
         Folder alone;
         Scorer scorer(inputs);
@@ -152,7 +153,7 @@ TEST(SearchCourse, IsTheSameForAnyGroupsAndDurations) {
 }
 
 TEST(SearchCourse, GoesOnAfterEveryKill) {
-    for (const std::string& settings : {std::string("evaluations = 60\n"), racing}) {
+    for (const std::string& settings : {std::string("evaluations = 60\n"), racing, guided}) {
         const SearchInputs inputs = inputs_with(settings);
         Folder alone;
         Scorer once(inputs);
@@ -238,7 +239,8 @@ TEST(SearchCourse, RacingSavesItemsAndNoOneWinsWhoWasSentOff) {
 }
 
 TEST(SearchCourse, LateAnswersTakePartInALaterGeneration) {
-    const SearchInputs inputs = inputs_with("evaluations = 200\nquorum = 0.75\noptions = { population = 12 }\n");
+    const SearchInputs inputs =
+        inputs_with("evaluations = 200\nquorum = 0.75\nsurrogate = true\noptions = { population = 12 }\n");
     const auto slow = [](int, const SearchJob& job) { return job.id % 10 == 3 ? 4.5 : 1; };
     Folder folder;
     Scorer scorer(inputs);
@@ -267,6 +269,28 @@ TEST(SearchCourse, LateAnswersTakePartInALaterGeneration) {
         const auto after = trajectory(*each);
         for (const auto& [place, what] : before) EXPECT_EQ(after.at(place), what) << place;
     }
+}
+
+TEST(SearchCourse, PairsComeFirstAndGuessesAreInTheJournal) {
+    const SearchInputs inputs = inputs_with(guided);
+    Folder folder;
+    Scorer scorer(inputs);
+    const SearchResult result = run(inputs, scorer, folder);
+    EXPECT_GT(result.best.search.score, 0.85);
+    std::set<std::vector<double>> injected;
+    int guesses = 0;
+    for (const std::string& record : folder.journal) {
+        const Json json = Json::parse(record);
+        if (json["kind"] == "evaluation" && json["origin"] == "injected" && json["phase"] == "ps") {
+            injected.insert(json["genome"].get<std::vector<double>>());
+            // The one pair of two models.
+            EXPECT_TRUE(json["generation"] != 0 || json["genome"] == Json({1, 1, 1, 1}));
+        }
+        if (json["kind"] != "generation" || !json.contains("guess")) continue;
+        ++guesses;
+        EXPECT_TRUE(injected.contains(json["guess"].get<std::vector<double>>()));
+    }
+    EXPECT_GT(guesses, 3);
 }
 
 TEST(SearchCourse, LateAnswersAreJournaledForOptimisersThatTakeNoHints) {

@@ -56,6 +56,46 @@ TEST(Search, FindsAPlantedRecipe) {
     EXPECT_EQ(journal.size(), records + 1);  // its end
 }
 
+TEST(Search, GuessesOfAModelNeedFewerEvaluations) {
+    double plain = 0, guided = 0;  // what is left to the planted recipe
+    for (const char* seed : {"0", "1", "2", "3", "4"})
+        for (const char* surrogate : {"false", "true"}) {
+            const SearchInputs inputs =
+                planted(std::string("evaluations = 80\nseed = ") + seed + "\nsurrogate = " + surrogate + "\n");
+            FunctionGroups groups([](const Recipe& recipe, ItemSet) { return closeness(recipe); });
+            std::vector<std::string> journal;
+            (surrogate[0] == 't' ? guided : plain) += 1 - run(inputs, groups, journal).best.search.score;
+        }
+    EXPECT_LT(guided, 0.5 * plain);
+}
+
+TEST(Search, PairsAreTheFirstCandidates) {
+    const auto inputs = [](const std::string& low, const std::string& more) {
+        return task_inputs(parse_search(
+            "[merge]\nmerge_method = \"ties\"\nbase_model = \"b\"\nmodels = [\"m/one\", \"m/two\", \"m/three\"]\n"
+            "[search]\npairs = true\nevaluations = 20\n" +
+                more + "genes.weight = { low = " + low +
+                ", high = 2 }\ngenes.density = { low = 0.2, high = 0.8, start = 0.6 }\n[[tasks]]\nsearch = \"s\"\n"
+                "heldout = \"h\"\n",
+            "search.toml"));
+    };
+    // Genes: the weight of each model, the density of each. Numbers keep to their range.
+    for (const auto& [low, none] : {std::pair("0", 0.), {"-1", 0.}, {"0.25", 0.25}}) {
+        FunctionGroups groups([](const Recipe&, ItemSet) { return 0.5; });
+        std::vector<std::string> journal;
+        run(inputs(low, ""), groups, journal);
+        std::vector<std::vector<double>> first;
+        for (const std::string& record : journal) {
+            const auto json = nlohmann::json::parse(record);
+            if (json["kind"] == "evaluation" && json["origin"] == "injected") first.push_back(json["genome"]);
+        }
+        EXPECT_THAT(first, testing::ElementsAre(std::vector{1., 1., none, 0.6, 0.6, 0.6},
+                                                std::vector{1., none, 1., 0.6, 0.6, 0.6},
+                                                std::vector{none, 1., 1., 0.6, 0.6, 0.6}));
+    }
+    EXPECT_THROW(inputs("0", "space = \"dfs\"\n"), Error);
+}
+
 TEST(Search, AveragesOfTheBestAreContenders) {
     const SearchInputs inputs = planted("evaluations = 103\n");
     // Luck that another set of items does not bring again.
