@@ -4,7 +4,8 @@
     search_seeds.py PROGRAM CONFIG [--seeds 0-9] [--budgets 200,600] [--against random] [--set PATH=VALUE ...] [--keep FOLDER]
                     [--at-once N] [--report FILE]
 
-Runs the search of CONFIG (docs/search.md) for each seed and budget, and again with the optimiser of --against ("" for none). Prints
+Runs the search of CONFIG (docs/search.md) for each seed and budget, and again with the optimiser of --against ("" for none),
+its settings as they are by default and without pairs. Prints
 scores of each seed, medians and worst, and of pairs of equal seed: how often the search is better, and the p values of the exact
 sign test and of Wilcoxon's signed-rank test (exact, two-sided; ties share ranks, pairs without a difference are left out).
 With --keep, searches that are done are not done again, and --report writes the page of the first seed with the largest budget
@@ -126,7 +127,7 @@ def main():
         searches = [Search("search", options, folder)]
         if options.against:
             searches.append(Search(options.against, options, folder, f'search.optimiser="{options.against}"',
-                                   "search.options={}"))
+                                   "search.options={}", "search.pairs=false"))
         keys = [(search, seed, budget) for budget in options.budgets for seed in options.seeds for search in searches]
         with ThreadPoolExecutor(options.at_once) as pool:
             found = list(pool.map(lambda key: key[0].run(*key[1:]), keys))

@@ -336,10 +336,10 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
                          config.recipe.method);
     const bool weighs = std::any_of(config.genes.begin(), config.genes.end(),
                                     [](const GeneField& field) { return field.name == "weight"; });
-    if (config.pairs && (!weighs || config.space == SearchSpace::data_flow))
+    if (config.pairs && !weighs && config.space != SearchSpace::data_flow)
         reporter.fail_at(search->line,
-                         "search.pairs: pairs of models are made by their weights, which this search "
-                         "does not have; it needs genes.weight and space = \"ps\" or \"ps-dfs\"");
+                         "search.pairs: pairs of models are made by their weights, which are not searched "
+                         "for: add genes.weight, or leave pairs away");
     config.tasks = read_tasks(root.find("tasks"), reporter, root.line);
 
     for (SourceEntry& entry : config.recipe.models) entry.model = below_root(config, entry.model);

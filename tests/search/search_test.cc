@@ -93,7 +93,17 @@ TEST(Search, PairsAreTheFirstCandidates) {
                                                 std::vector{1., none, 1., 0.6, 0.6, 0.6},
                                                 std::vector{none, 1., 1., 0.6, 0.6, 0.6}));
     }
-    EXPECT_THROW(inputs("0", "space = \"dfs\"\n"), Error);
+    EXPECT_NO_THROW(inputs("0", "space = \"dfs\"\n"));  // has no use for them
+    try {
+        parse_search(
+            "[merge]\nmerge_method = \"ties\"\nbase_model = \"b\"\nmodels = [\"m/one\", \"m/two\"]\nparameters.weight "
+            "= 0.5\n[search]\n"
+            "pairs = true\ngenes.density = {}\n[[tasks]]\nsearch = \"s\"\nheldout = \"h\"\n",
+            "search.toml");
+        ADD_FAILURE() << "pairs without weights";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("add genes.weight"));
+    }
 }
 
 TEST(Search, AveragesOfTheBestAreContenders) {
