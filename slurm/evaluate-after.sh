@@ -36,8 +36,8 @@ scoring=()
 for task in $TASKS; do scoring+=(--task "$task"); done
 
 # What the second and third job run; with everything that it needs written into it.
-prepare="cd $(quoted "$PWD")"
-[ ! -r "$SITE" ] || prepare+="; . $(quoted "$(realpath "$SITE")")"
+prepare="cd $(quoted "$PWD") || exit 1"
+[ ! -r "$SITE" ] || prepare+="; . $(quoted "$(realpath "$SITE")") || exit 2"
 prepare+="; set -eu"
 evaluate=$prepare
 number=0
@@ -51,7 +51,7 @@ done
 # shellcheck disable=SC2016  # of awk
 table='FNR == 1 { flush_line() } /^  "model":/ { model = $0; sub(/^  "model": "/, "", model); sub(/",$/, "", model) } /^  "score":/ { whole = $2 } /^      "name":/ { name = $2 }
     /^      "score":/ { tasks = tasks "\t" name "=" $2 } END { flush_line() }
-    function flush_line() { if (model) { line = model "\t" whole tasks; gsub(/[",]/, "", line); print line }; model = whole = tasks = "" }'
+    function flush_line() { if (model) { line = whole tasks; gsub(/[",]/, "", line); gsub(/\\"/, "\"", model); print model "\t" line }; model = whole = tasks = "" }'
 report="$prepare; { echo $(quoted $'model\tscore\ttasks'); awk $(quoted "$table")"
 for ((i = 0; i < number; ++i)); do report+=" $(quoted "$REPORT_TO/scores-$i.json")"; done
 report+="; } >$(quoted "$REPORT_TO/scores.tsv")"

@@ -67,14 +67,16 @@ def expect_cut(jobs, failed):
 
 # A merge, with two models to compare it with
 base, math = (os.path.join(ZOO, "models", name) for name in ("base", "math-en"))
-jobs = chain("--time=7", OUT="out", COMPARE=f"{base} {math}", REPORT_TO="scores", SCORE_OPTIONS="--weight math-en=3",
+odd = slurm.place('a,"b",c')
+os.symlink(math, odd)
+jobs = chain("--time=7", OUT="out", COMPARE=f"{base} {math} {odd}", REPORT_TO="scores", SCORE_OPTIONS="--weight math-en=3",
              REPORT_WITH="--ntasks=1 --time=9")  # fmt: skip
 limits = [slurm.facts(job).get("TimeLimit") for job in jobs]
 slurm.expect(limits == ["00:07:00", "00:05:00", "00:09:00"], f"options of the jobs: {limits}")
 for job in jobs:
     text = slurm.ended(job)
 slurm.expect(text.startswith("model\tscore\ttasks\nout\t"), f"the last job's log has no table:\n{text}")
-expect_scores("scores", ["out", base, math], "--weight", "math-en=3")
+expect_scores("scores", ["out", base, math, odd], "--weight", "math-en=3")
 with open(slurm.place("scores/merge.json")) as file:
     slurm.expect(json.load(file).get("method") == "ties", "the merge's report")
 
@@ -104,6 +106,12 @@ expect_cut(chain(RECIPE="nowhere.toml", OUT="none", REPORT_TO="none-scores"), 0)
 slurm.expect(os.listdir(slurm.place("none-scores")) == [], "scores of a merge that failed")
 expect_cut(chain(OUT="again", COMPARE="nowhere", REPORT_TO="half"), 1)
 slurm.expect(not os.path.exists(slurm.place("half/scores.tsv")), "a table of half of the scores")
+
+# The environment of the later jobs cannot be had
+slurm.write("site.sh", f'[ "$SLURM_JOB_NAME" != evaluate ] || FABRIC=ethernet\n. {slurm.environment["SITE"]}\n')
+jobs = chain(OUT="again", REPORT_TO="astray", SITE="site.sh")
+expect_cut(jobs, 1)
+slurm.ended(jobs[1], "FAILED", code=2, contains=["FABRIC=ethernet"])
 
 # The merge is stopped and does not start again: it is not complete, and nothing may follow.
 shutil.rmtree(slurm.place("again"))
