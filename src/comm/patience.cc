@@ -1,5 +1,6 @@
 #include "src/comm/patience.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <thread>
 
@@ -15,7 +16,7 @@ double network_seconds() {
 }
 
 bool Patience::wait() {
-    const double idle = std::chrono::duration<double>(Clock::now() - moved_).count();
+    const double idle = clock_.now() - moved_;
     // Short waits end soonest by asking again and again; long ones should not cost a core.
     if (idle < 0.002)
         std::this_thread::yield();

@@ -1,6 +1,6 @@
 // Waiting for other ranks: politely, and not for ever.
 #pragma once
-#include <chrono>
+#include "src/base/awake_clock.h"
 
 namespace amalgam {
 
@@ -8,21 +8,20 @@ namespace amalgam {
 /// waited for before the watchdog ends it.
 double network_seconds();
 
-/// A limit to waiting that begins anew whenever something moves.
+/// A limit to waiting that begins anew whenever something moves. Time in which the process is stopped does not count.
 class Patience {
   public:
     /// 0 or less: no limit.
-    explicit Patience(double seconds) : seconds_(seconds), moved_(Clock::now()) {}
+    explicit Patience(double seconds) : seconds_(seconds), moved_(clock_.now()) {}
 
-    void moved() { moved_ = Clock::now(); }
+    void moved() { moved_ = clock_.now(); }
     /// Leaves the core to others for a moment. False once the limit has passed.
     bool wait();
     double seconds() const { return seconds_; }
 
   private:
-    using Clock = std::chrono::steady_clock;
-    double seconds_;
-    Clock::time_point moved_;
+    AwakeClock clock_;
+    double seconds_, moved_;
 };
 
 }  // namespace amalgam

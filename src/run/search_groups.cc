@@ -71,7 +71,7 @@ class OfRanks final : public RankGroups {
         Patience patience(limit);
         auto letter = mail_->receive();
         while (!letter) {
-            if (seconds(heard_) >= heartbeat_seconds()) say_still_here();
+            if (now() >= heard_ + heartbeat_seconds()) say_still_here();
             if (!patience.wait()) return std::nullopt;
             letter = mail_->receive();
         }
@@ -85,7 +85,7 @@ class OfRanks final : public RankGroups {
         event.answer = text.substr(std::min<size_t>(1, text.size()));
         return event;
     }
-    double now() override { return seconds(start_); }
+    double now() override { return clock_.now(); }
     bool all_answer() override {
         const std::vector<int> ranks = listeners();
         for (int rank : ranks) mail_->send(pack(roll_call, 0, ""), rank);
@@ -116,7 +116,7 @@ class OfRanks final : public RankGroups {
     }
     /// To those who have nothing to do.
     void say_still_here() {
-        heard_ = Clock::now();
+        heard_ = now();
         const std::vector<int> ranks = listeners();
         for (size_t number = 0; number < ranks.size(); ++number)
             if (number >= busy_.size() || !busy_[number]) mail_->send(pack(still_here, 0, ""), ranks[number]);
@@ -126,7 +126,8 @@ class OfRanks final : public RankGroups {
     int count_;
     std::unique_ptr<Mailbox> mail_;
     std::vector<bool> busy_;  ///< groups; one that is lost stays so
-    Clock::time_point start_ = Clock::now(), heard_ = start_;
+    AwakeClock clock_;
+    double heard_ = 0;
 };
 
 /// The next job, or the end.

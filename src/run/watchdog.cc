@@ -1,8 +1,11 @@
 #include "src/run/watchdog.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <utility>
+
+#include "src/base/awake_clock.h"
 
 namespace amalgam {
 
@@ -10,14 +13,20 @@ Watchdog::Watchdog(double seconds, std::function<void()> expired) {
     if (seconds <= 0) return;
     thread_ = std::thread([this, seconds, expired = std::move(expired)] {
         uint64_t seen = moves_;
+        AwakeClock clock;
+        double since = clock.now();
+        const std::chrono::duration<double> nap(std::min(seconds, 1.));
         std::unique_lock lock(mutex_);
-        while (!stop_) {
-            if (stopped_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stop_; })) return;
-            if (seen == moves_.load()) {
+        while (!stopped_.wait_for(lock, nap, [this] { return stop_; })) {
+            const double now = clock.now();
+            const uint64_t moves = moves_;
+            if (moves != seen) {
+                seen = moves;
+                since = now;
+            } else if (now - since >= seconds) {
                 expired();
                 return;
             }
-            seen = moves_;
         }
     });
 }

@@ -152,6 +152,18 @@ for number in range(MOMENTS):
     test.expect(len(asked) == len(set(asked)), f"{what}: something was evaluated twice")
     test.expect(len(records("run")) >= before, f"{what}: records are gone")
     shutil.rmtree(test.place("run"))
+# Suspended for longer than a lease and than anybody waits for the network, as Slurm does with jobs it preempts
+process = start("run")
+ranks = wait_until(process, "run", 6)
+signal_all(session_of(process), signal.SIGSTOP)
+slept = bool(ranks) and not os.path.exists(test.place("run", "result.json"))
+time.sleep(24 if test.light else 7)
+signal_all(session_of(process), signal.SIGCONT)
+test.expect(end_of(process, "run"), f"suspended: does not go on\n{log()}")
+test.expect(slept, "suspended: it was over before")
+test.expect(not any(r["kind"] == "group_lost" for r in records("run")), f"suspended: a group is taken for lost\n{log()}")
+test.expect(result("run") == want and trajectory("run") == path, f"suspended: another result\n{log()}")
+
 print(", ".join(f"{victim}: {count} in time" for victim, count in struck.items()))
 test.expect(struck["group"] > 0 and sum(struck.values()) > 1, "nothing was killed in time")
 test.expect(lonely > 0, "no group said that rank 0 is gone")
