@@ -24,6 +24,8 @@ constexpr Option options[] = {
      "repeatable "
      "[TMPDIR or /tmp]",
      true},
+    {"shared", "FOLDER", "the same of a folder that all nodes have to see, as that of a merge's output; repeatable",
+     true},
     {"memory", "BYTES", "budget that each rank will be given; says if the ranks of a node do not have that much"},
     {"room", "BYTES", "what will be written to each --disk; says if it does not fit [1GiB]"},
     {"probe", "BYTES", "how much to write and read again for a disk's speed; 0: nothing [64MiB]"},
@@ -35,7 +37,7 @@ constexpr std::string_view description =
 constexpr std::string_view examples =
     "amalgam doctor\n"
     "mpirun -n 4 amalgam doctor --disk /scratch\n"
-    "srun --mpi=pmix amalgam doctor --disk /scratch --disk /local --memory 16GiB";
+    "srun --mpi=pmix --kill-on-bad-exit=1 amalgam doctor --shared /scratch --disk /local --memory 16GiB";
 
 using Ranks = std::vector<RankSurroundings>;
 
@@ -201,6 +203,8 @@ bool first_of_machine() {
 int run(const Arguments& arguments) {
     DoctorQuestions questions;
     questions.disks = arguments.texts("disk");
+    questions.shared = arguments.texts("shared");
+    questions.disks.insert(questions.disks.end(), questions.shared.begin(), questions.shared.end());
     if (questions.disks.empty()) questions.disks.push_back(temporary_folder());
     questions.memory = arguments.bytes("memory", 0);
     questions.room = arguments.bytes("room", uint64_t(1) << 30);

@@ -99,8 +99,11 @@ CgroupMemory cgroup_memory(const ReadText& read) {
                 limit = std::min(limit.value_or(*high), *high);
         if (!limit || *limit >= no_limit) return;
         uint64_t used = number_of(read(folder + (unified ? "/memory.current" : "/memory.usage_in_bytes"))).value_or(0);
-        const uint64_t cache = number_behind(read(folder + "/memory.stat"), unified ? "file" : "total_cache");
-        used -= std::min(used, cache);
+        // The page cache is given back when memory is short, files in memory (/dev/shm, tmpfs), counted in it, are not.
+        const std::string facts = read(folder + "/memory.stat");
+        const uint64_t cache = number_behind(facts, unified ? "file" : "total_cache"),
+                       kept = number_behind(facts, unified ? "shmem" : "total_shmem");
+        used -= std::min(used, cache - std::min(cache, kept));
         memory.limit = std::min(memory.limit, *limit);
         memory.free = std::min(memory.free, *limit - std::min(*limit, used));
     });

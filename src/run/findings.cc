@@ -59,12 +59,14 @@ void look_at_cores(const std::string& host, const Ranks& ranks, Findings& findin
         findings.add("more-ranks-than-cores", host, fmt::format("{} on {}", rank_count(count), core_count(cores)),
                      "they take turns, and a rank that waits takes the time of one that works",
                      "fewer ranks on a node (--ntasks-per-node), or more cores (--cpus-per-task)");
-    } else if (count > 1 && cores * 2 <= offered &&
+    } else if (cores * 2 <= offered && (ranks.front()->ranks > 1 || ranks.front()->launcher.empty()) &&
                std::all_of(ranks.begin(), ranks.end(), [](auto* rank) { return rank->cores.size() == 1; })) {
-        findings.add("one-core-each", host,
-                     fmt::format("each of {} is bound to one core, {} of {} in all", rank_count(count), cores, offered),
-                     "the threads of a rank share its core, and the other cores idle",
-                     "srun --cpus-per-task=N (for the step too), or mpirun --bind-to none");
+        findings.add(
+            "one-core-each", host,
+            fmt::format("{} bound to one core, {} of {} in all",
+                        count == 1 ? "the only rank is" : fmt::format("each of {} ranks is", count), cores, offered),
+            "the threads of a rank share its core, and the other cores idle",
+            "srun --cpus-per-task=N (for the step too), or mpirun --bind-to none");
     }
     const double time = ranks.front()->core_time;
     if (time > 0 && time < double(std::max<size_t>(cores, 1)) * 0.95)
@@ -111,7 +113,8 @@ void look_at_memory(const std::string& host, const Ranks& ranks, uint64_t wanted
     }
 }
 
-void look_at_disks(const std::string& host, const Ranks& ranks, uint64_t room, Findings& findings) {
+void look_at_disks(const std::string& host, const Ranks& ranks, const std::string& first_host,
+                   const DoctorQuestions& questions, Findings& findings) {
     const DiskSurroundings& temporary = ranks.front()->temporary;
     const std::optional<Finding> no_place = no_place_for_mpi(host, temporary);
     if (no_place) findings.add(no_place->name, host, no_place->what, no_place->why, no_place->remedy);
@@ -123,10 +126,15 @@ void look_at_disks(const std::string& host, const Ranks& ranks, uint64_t room, F
                 findings.add("disk " + folder, host, fmt::format("{} cannot be written: {}", folder, disk.error),
                              "a job that uses it fails, perhaps after hours",
                              "make it, make room, or choose another folder that this node sees");
-            else if (disk.free < room)
+            else if (!disk.shared && std::count(questions.shared.begin(), questions.shared.end(), disk.folder) > 0)
+                findings.add("not-shared " + folder, host,
+                             fmt::format("{} is another folder here than on {}", folder, first_host),
+                             "all ranks write parts of one result, which is then in pieces on several machines",
+                             "a folder on a file system that all nodes see");
+            else if (disk.free < questions.room)
                 findings.add("room " + folder, host,
                              fmt::format("{} has room for {}, and {} are to be written", folder, bytes_text(disk.free),
-                                         bytes_text(room)),
+                                         bytes_text(questions.room)),
                              "a job that fills it fails at its end", "make room, or choose another folder");
         }
 }
@@ -207,7 +215,7 @@ std::vector<Finding> find_problems(const std::vector<RankSurroundings>& ranks, c
         const Ranks& here = hosts[host];
         look_at_cores(host, here, findings);
         look_at_memory(host, here, questions.memory, findings);
-        look_at_disks(host, here, questions.room, findings);
+        look_at_disks(host, here, first.host, questions, findings);
         look_at_gpus(host, here, findings);
         look_at_limits(host, here, findings);
     }
@@ -216,7 +224,7 @@ std::vector<Finding> find_problems(const std::vector<RankSurroundings>& ranks, c
 
 std::optional<Finding> unconnected(const Launch& launch, const Environment& environment) {
     if (launch.launcher != "srun" || launch.size == 1) return std::nullopt;
-    for (const char* name : {"PMIX_RANK", "PMI_RANK", "PMI_FD"})
+    for (const char* name : {"PMIX_RANK", "PMI_RANK", "PMI_FD", "PMI_CONTROL_PORT", "PALS_RANKID"})
         if (environment(name)) return std::nullopt;
     return Finding{"no-pmi",
                    {},

@@ -119,10 +119,10 @@ std::vector<int> own_cores() {
     return cores;
 }
 
-uint64_t limit_of(int resource) {
+uint64_t limit_of(int resource, rlim_t rlimit::*kind) {
     rlimit limit{};
     if (::getrlimit(__rlimit_resource(resource), &limit) != 0) return 0;
-    return limit.rlim_max == RLIM_INFINITY ? UINT64_MAX : uint64_t(limit.rlim_max);
+    return limit.*kind == RLIM_INFINITY ? UINT64_MAX : uint64_t(limit.*kind);
 }
 
 std::string pmi_flavour() {
@@ -248,8 +248,8 @@ RankSurroundings look_around(Communicator& world, const DoctorQuestions& questio
     here.memory_limit = group.limit;
     here.job_memory = memory_of_job();
     here.shared_memory = free_bytes("/dev/shm");
-    here.locked_memory = limit_of(RLIMIT_MEMLOCK);
-    here.open_files = limit_of(RLIMIT_NOFILE);
+    here.locked_memory = limit_of(RLIMIT_MEMLOCK, &rlimit::rlim_cur);
+    here.open_files = limit_of(RLIMIT_NOFILE, &rlimit::rlim_max);  // to which a merge raises it
     for (CudaDeviceFacts& gpu : cuda_devices())
         here.gpus.push_back({std::move(gpu.name), std::move(gpu.place), gpu.memory, gpu.supported});
     here.gpu_devices = ::access("/dev/nvidia0", F_OK) == 0;

@@ -12,10 +12,11 @@
 namespace amalgam {
 
 struct DoctorQuestions {
-    std::vector<std::string> disks;  ///< folders that will be used
-    uint64_t memory = 0;             ///< budget that each rank will be given; 0: not known
-    uint64_t room = 0;               ///< bytes that will be written to each disk
-    uint64_t probe = 0;              ///< bytes to write and read again for a disk's speed
+    std::vector<std::string> disks;   ///< folders that will be used
+    std::vector<std::string> shared;  ///< those of them that all nodes have to see
+    uint64_t memory = 0;              ///< budget that each rank will be given; 0: not known
+    uint64_t room = 0;                ///< bytes that will be written to each disk
+    uint64_t probe = 0;               ///< bytes to write and read again for a disk's speed
 };
 
 struct DiskSurroundings {

@@ -66,6 +66,8 @@ class Optimiser {
     virtual void tell(const std::vector<Outcome>& outcomes) = 0;
     /// Genomes to take the place of drawn ones in the next ask() that draws, or the ones after it if they are many.
     virtual void inject(const std::vector<std::vector<double>>& genomes) = 0;
+    /// Whether injected genomes wait for a place.
+    virtual bool has_waiting() const = 0;
     virtual int64_t generation() const = 0;
     /// Candidate in the middle of the distribution; empty if there is no such thing.
     virtual std::vector<double> mean() const = 0;

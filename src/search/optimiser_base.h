@@ -20,6 +20,7 @@ class OptimiserBase : public Optimiser {
     std::vector<Candidate> ask() final;
     void tell(const std::vector<Outcome>& outcomes) final;
     void inject(const std::vector<std::vector<double>>& genomes) final;
+    bool has_waiting() const final { return !waiting_.empty(); }
     int64_t generation() const final { return generation_; }
     std::vector<double> mean() const override { return {}; }
     std::string stopped() const final { return stopped_; }

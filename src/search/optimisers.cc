@@ -61,19 +61,19 @@ constexpr std::array<OptimiserInfo, 7> table{{
     {"cma", "Active CMA-ES: learns the shape of the landscape; the choice up to about 100 genes.",
      "Hansen, The CMA evolution strategy: a tutorial, 2016; margin for whole numbers: Hamano et al. 2022; learning "
      "rates: Nomura et al. 2023",
-     false, false, cma_options, make_cma<false>},
+     false, false, true, cma_options, make_cma<false>},
     {"sep-cma", "CMA-ES with a diagonal covariance: learns one scale a gene, faster; the choice above about 100 genes.",
-     "Ros and Hansen 2008", false, false, cma_options, make_cma<true>},
+     "Ros and Hansen 2008", false, false, true, cma_options, make_cma<true>},
     {"nsga2", "NSGA-II: a front of candidates that trade several objectives against each other.", "Deb et al. 2002",
-     true, true, nsga2_options, make_nsga2},
+     true, true, true, nsga2_options, make_nsga2},
     {"de", "Differential evolution, rand/1/bin: robust where the landscape has many peaks.", "Storn and Price 1997",
-     true, false, de_options, make_differential_evolution},
+     true, false, true, de_options, make_differential_evolution},
     {"random", "Points anywhere within the bounds: what every search has to beat.", "Bergstra and Bengio 2012", true,
-     false, random_options, make_random},
-    {"grid", "Every combination of evenly spaced values.", "", true, false, grid_options, make_grid},
+     false, false, random_options, make_random},
+    {"grid", "Every combination of evenly spaced values.", "", true, false, false, grid_options, make_grid},
     {"greedy-soup",
      "Models in the order of their own scores, each joining an average if that is not worse for it; ends by itself.",
-     "Wortsman et al. 2022", true, false, soup_options, make_greedy_soup},
+     "Wortsman et al. 2022", true, false, false, soup_options, make_greedy_soup},
 }};
 
 template <class Number>

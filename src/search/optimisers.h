@@ -27,6 +27,7 @@ struct OptimiserInfo {
     std::string_view source;   ///< origin of the formulas
     bool needs_bounds;         ///< every gene has finite bounds
     bool many_objectives;      ///< looks for a front; the others rank by the first objective, then the second
+    bool learns_from_guests;   ///< injected genomes move what it draws next
     std::span<const OptimiserOption* const> options;
     std::unique_ptr<Optimiser> (*make)(std::vector<Gene> genes, const OptimiserSettings& settings);
 };

@@ -143,10 +143,10 @@ void Search::inject_late(Phase& phase, Optimiser& optimiser, GenerationFacts& fa
 
 /// What a model of the objective takes for the best place takes part in this generation.
 void Search::inject_guess(const Phase& phase, Optimiser& optimiser, GenerationFacts& facts) const {
-    if (!config_.surrogate || optimiser.mean().empty()) return;
+    if (!config_.surrogate || !find_optimiser(config_.optimiser).learns_from_guests || optimiser.mean().empty()) return;
     if (const GenerationFacts* recorded = journal_.find_generation(phase.name, optimiser.generation())) {
         facts.guess = recorded->guess;
-    } else {
+    } else if (!optimiser.has_waiting()) {  // what a guess knows would be old when its turn comes
         std::vector<const Scored*> latest;
         for (const Scored& each : phase.contenders) latest.push_back(&each);
         std::sort(latest.begin(), latest.end(), [](auto* a, auto* b) { return a->place < b->place; });

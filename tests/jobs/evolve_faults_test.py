@@ -61,6 +61,14 @@ def records(run):
         return []
 
 
+def lines(run):
+    try:
+        with open(test.place(run, "journal.jsonl"), "rb") as file:
+            return file.read().count(b"\n")
+    except OSError:
+        return 0
+
+
 def trajectory(run):
     return {(r["phase"], r["generation"], r["candidate"], r["set"], r["recipe_hash"]): (r["genome"], r.get("objective"))
             for r in records(run) if r["kind"] == "evaluation"}  # fmt: skip
@@ -95,14 +103,15 @@ def end_of(process, run, seconds=240):
 
 
 def wait_until(process, run, count):
-    """Held once its journal has so many records; the process of each rank."""
+    """Until its journal has so many records; the process of each rank, {} if it is over before. Who they are is found out first:
+    on a busy machine that takes longer than some candidates."""
     deadline = time.monotonic() + 120
+    ranks = {}
     while process.poll() is None and time.monotonic() < deadline:
-        if len(records(run)) >= count:
-            members = session_of(process)
-            ranks = {rank_of(member): member for member in members if rank_of(member) is not None}
-            if len(ranks) == RANKS and process.poll() is None:
-                return ranks
+        if len(ranks) < RANKS:
+            ranks = {rank_of(member): member for member in session_of(process) if rank_of(member) is not None}
+        elif lines(run) >= count:
+            return ranks
         time.sleep(0.002)
     return {}
 

@@ -26,7 +26,7 @@ TEST(CgroupMemory, Version2TakesTheLowestOfAllThatItIsIn) {
                            {"/sys/fs/cgroup/slurm/job_1/step_0/memory.max", "max\n"},
                            {"/sys/fs/cgroup/slurm/job_1/memory.max", "1000000\n"},
                            {"/sys/fs/cgroup/slurm/job_1/memory.current", "600000\n"},
-                           {"/sys/fs/cgroup/slurm/job_1/memory.stat", "anon 1\nfile 200000\nfile_mapped 7\n"},
+                           {"/sys/fs/cgroup/slurm/job_1/memory.stat", "anon 1\nfile 200000\nfile_mapped 7\nshmem 0\n"},
                            {"/sys/fs/cgroup/slurm/memory.max", "5000000\n"},
                            {"/sys/fs/cgroup/slurm/memory.current", "4900000\n"}});
     const CgroupMemory memory = cgroup_memory(machine);
@@ -45,15 +45,16 @@ TEST(CgroupMemory, Version2HoldsBackAboveHigh) {
 }
 
 TEST(CgroupMemory, Version1BesideAnEmptyVersion2) {
-    const Machine machine({{"/proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/slurm/uid_0\n0::/\n"},
-                           {"/sys/fs/cgroup/memory/slurm/uid_0/memory.limit_in_bytes", "2000\n"},
-                           {"/sys/fs/cgroup/memory/slurm/uid_0/memory.usage_in_bytes", "1500\n"},
-                           {"/sys/fs/cgroup/memory/slurm/uid_0/memory.stat", "cache 1\ntotal_cache 500\n"},
-                           {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"}});
+    const Machine machine(
+        {{"/proc/self/cgroup", "9:name=systemd:/\n4:cpu,memory:/slurm/uid_0\n0::/\n"},
+         {"/sys/fs/cgroup/memory/slurm/uid_0/memory.limit_in_bytes", "2000\n"},
+         {"/sys/fs/cgroup/memory/slurm/uid_0/memory.usage_in_bytes", "1500\n"},
+         {"/sys/fs/cgroup/memory/slurm/uid_0/memory.stat", "cache 1\nshmem 3\ntotal_cache 500\ntotal_shmem 100\n"},
+         {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"}});
     const CgroupMemory memory = cgroup_memory(machine);
     EXPECT_EQ(memory.version, 1);
     EXPECT_EQ(memory.limit, 2000u);
-    EXPECT_EQ(memory.free, 1000u);
+    EXPECT_EQ(memory.free, 900u);  // what lies in /dev/shm is not given back
 }
 
 TEST(CgroupMemory, InAContainerOnlyTheRootIsSeen) {

@@ -40,7 +40,7 @@ std::vector<RankSurroundings> healthy() {
     return ranks;
 }
 
-DoctorQuestions questions() { return {{"/scratch"}, 0, gigabyte, 1 << 20}; }
+DoctorQuestions questions() { return {{"/scratch"}, {}, 0, gigabyte, 1 << 20}; }
 
 std::vector<std::string> names(const std::vector<Finding>& findings) {
     std::vector<std::string> found;
@@ -97,6 +97,26 @@ TEST(Findings, OneCoreForEachRank) {
     EXPECT_THAT(names(found([](auto& rank) { rank.cores = {rank.rank}; })), ElementsAre("one-core-each"));
     // All cores are in use so, or the machine has no more.
     EXPECT_THAT(found([](auto& rank) { rank.cores = {rank.rank}, rank.machine_cores = 2; }), IsEmpty());
+    // One rank on a node too.
+    std::vector<RankSurroundings> ranks = healthy();
+    ranks = {ranks[0], ranks[2]};
+    ranks[1].cores = {5};
+    const auto findings = find_problems(ranks, questions());
+    ASSERT_THAT(names(findings), ElementsAre("one-core-each"));
+    EXPECT_THAT(findings[0].what, HasSubstr("the only rank is bound to one core, 1 of 8"));
+}
+
+TEST(Findings, AFolderThatIsAnotherOneOnTheSecondNode) {
+    const auto local = [](auto& rank) {
+        for (auto& disk : rank.disks) disk.shared = false;
+    };
+    EXPECT_THAT(found(local, "n2"), IsEmpty());  // a disk of the node's own may be that
+    DoctorQuestions asked = questions();
+    asked.shared = {"/scratch"};
+    const auto findings = found(local, "n2", asked);
+    ASSERT_THAT(names(findings), ElementsAre("not-shared /scratch"));
+    EXPECT_THAT(findings[0].what, HasSubstr("another folder here than on n1"));
+    EXPECT_THAT(findings[0].hosts, ElementsAre("n2"));
 }
 
 TEST(Findings, FewerCoresThanRanks) {
@@ -230,7 +250,7 @@ TEST(Unconnected, SrunWithoutPmi) {
     EXPECT_FALSE(unconnected(started("srun", 1), environment({})));
     EXPECT_FALSE(unconnected(started("mpirun", 4), environment({})));
     EXPECT_FALSE(unconnected(started("", 1), environment({})));
-    for (const char* name : {"PMIX_RANK", "PMI_RANK", "PMI_FD"})
+    for (const char* name : {"PMIX_RANK", "PMI_RANK", "PMI_FD", "PALS_RANKID"})
         EXPECT_FALSE(unconnected(started("srun", 4), environment({{name, "0"}}))) << name;
 }
 

@@ -106,6 +106,44 @@ TEST(Search, PairsAreTheFirstCandidates) {
     }
 }
 
+TEST(Search, GuessesDoNotPileUpBehindPairs) {
+    std::string models;
+    for (int model = 0; model < 9; ++model) models += fmt::format("\"m/{}\", ", model);
+    for (const char* optimiser : {"cma", "greedy-soup"}) {
+        const SearchInputs inputs = task_inputs(parse_search(
+            "[merge]\nmerge_method = \"task_arithmetic\"\nbase_model = \"b\"\nmodels = [" + models +
+                "]\n[search]\npairs = true\nsurrogate = true\nevaluations = 160\noptimiser = \"" + optimiser +
+                "\"\noptions = { population = 8 }\ngenes.weight = { low = -1, high = 2, start = 0.5, sigma = 0.2 }\n"
+                "[[tasks]]\nsearch = \"s\"\nheldout = \"h\"\n",
+            "search.toml"));
+        FunctionGroups groups([](const Recipe& recipe, ItemSet) {
+            double score = 1;
+            for (const SourceEntry& model : recipe.models) {
+                const auto weight = model.parameters.find("weight");
+                if (weight != model.parameters.end()) score -= std::pow(weight->second.entries[0].gradient[0] - 0.3, 2);
+            }
+            return score;
+        });
+        std::vector<std::string> journal;
+        run(inputs, groups, journal);
+        std::map<int64_t, int> injected;
+        int guesses = 0;
+        for (const std::string& record : journal) {
+            const auto json = nlohmann::json::parse(record);
+            if (json["kind"] == "evaluation" && json["origin"] == "injected" && json["phase"] == "ps")
+                ++injected[json["generation"]];
+            guesses += json["kind"] == "generation" && json.contains("guess");
+        }
+        if (optimiser[0] == 'g') {
+            EXPECT_EQ(guesses, 0);
+            continue;
+        }
+        EXPECT_GT(guesses, 5);
+        for (const auto& [generation, count] : injected)
+            EXPECT_EQ(count, generation < 4 ? 8 : generation == 4 ? 36 - 4 * 8 : 1) << generation;
+    }
+}
+
 TEST(Search, AveragesOfTheBestAreContenders) {
     const SearchInputs inputs = planted("evaluations = 103\n");
     // Luck that another set of items does not bring again.
