@@ -86,6 +86,9 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc=$folder/log/completed
+# As the sites that preempt do; nobody else has the partition urgent.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_min_interval=0,sched_interval=1
 SelectType=select/cons_tres
@@ -97,13 +100,14 @@ JobRequeue=1
 MpiDefault=none
 GresTypes=gpu
 PropagateResourceLimits=NONE
-KillWait=5
+KillWait=30
 MinJobAge=300
 SlurmctldTimeout=60
 SlurmdTimeout=60
 NodeName=$list NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1))-$((port + nodes)) CPUs=$cores Boards=1 SocketsPerBoard=1 CoresPerSocket=$cores ThreadsPerCore=1 RealMemory=$memory Gres=gpu:2 State=UNKNOWN
-PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
-PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=cpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO GraceTime=30 PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=2
+PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1
 CONF
     cat >"$folder/environment" <<CONF
 export SLURM_CONF=$folder/slurm.conf

@@ -60,7 +60,7 @@ def same(run, what):
     slurm.expect(trajectory(run) == WANT, f"{what}: another trajectory")
     slurm.expect(is_published(run) and files_hash(slurm.place(run, "best")) == BEST, f"{what}: another winner, or none")
     slurm.expect(slurm.read(f"{run}/done") == "finished\n", f"{what}: no done file")
-    slurm.expect(late or not os.path.exists(slurm.place("amalgam-jobs")), f"{what}: files about the job are left")
+    slurm.expect(not os.path.exists(slurm.place("late-jobs" if run == "late" else "amalgam-jobs")), f"{what}: files about the job are left")
 
 
 def submit(run, *options, nodes=2, **knobs):
@@ -115,8 +115,7 @@ def kill(members, rank):
 
 
 # The time is really over, beside all that follows: Slurm itself sends the signal, the search stops, starts again and goes on
-late = True
-late_job, late_members = submitted("late", "--time=1", "--signal=B:USR1@50", nodes=1)
+late_job, late_members = submitted("late", "--time=1", "--signal=B:USR1@50", nodes=1, STATE="late-jobs")
 
 
 def stop_when_time_is_over():
@@ -139,12 +138,19 @@ job = submit("srun", nodes=1, **recorded, LAUNCHER="srun")
 slurm.ended(job, code=0)
 slurm.expect_called(job, "srun", "--kill-on-bad-exit=1", "--mpi=pmix", "--cpu-bind=cores")
 same("srun", "srun")
+# Once more, when Slurm cannot start the ranks, of which srun's exit code says nothing: the result that is there does not hide it
+job = submit("srun", "--hold", nodes=1, LAUNCHER="srun")
+with slurm.unable_to_start(job):
+    slurm.wait_until("it is known", lambda: "the ranks were not started" in slurm.log(job))
+slurm.ended(job, contains=["start 2"])
+same("srun", "no ranks were started")
 
 # All other knobs
 slurm.write("site.sh", f'export SITE_WAS_HERE=yes\n. {slurm.environment["SITE"]}\n')
 slurm.write("other.toml", slurm.read("search.toml"))
 job = submit("knobs", **recorded, LAUNCHER="srun", SEARCH="other.toml", OPTIONS="--evaluations 8 --seed 7", GROUPS_OF_RANKS=1, MPI="pmix_v4",
-             BIND="none", MEMORY="96MiB", THREADS=2, COMPUTE="bfloat16", PATIENCE=77, SITE="site.sh", STATE="job-states", DOCTOR="yes")  # fmt: skip
+             BIND="none", MEMORY="96MiB", THREADS=2, COMPUTE="bfloat16", PATIENCE=77, SITE="site.sh", STATE="job-states", DOCTOR="yes",
+             DOCTOR_SECONDS=200)  # fmt: skip
 slurm.ended(job, code=0)
 slurm.expect_called(job, "srun", "--mpi=pmix_v4", "--cpu-bind=none")
 slurm.expect_called(job, "amalgam", "doctor", slurm.place("other.toml"), "--evaluations 8 --seed 7", "--groups 1", "--memory 96MiB", "--threads 2",
@@ -201,6 +207,12 @@ job, members = submitted("failing", MOST_FAILURES=0, LAUNCHER="srun", nodes=1)
 kill(members, 1)
 slurm.ended(job, "FAILED", contains=["not started again"])
 slurm.expect(not is_published("failing") and slurm.restarts(job) == 0, "MOST_FAILURES=0: a winner, or started again")
+
+# Preempted: its ranks are told so, and not the script
+job, members = submitted("preempted", "--nodelist=node2,node3", LAUNCHER="srun", MOST_FAILURES=0)
+slurm.preempt("node2")
+slurm.ended(job, contains=["stopped early as asked", "start 2"])
+same("preempted", "preempted")
 
 # A node is lost: Slurm starts the job again by itself
 job, members = submitted("node", "--nodelist=node2,node3")

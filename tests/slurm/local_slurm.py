@@ -1,6 +1,7 @@
 """A private Slurm (cluster.sh) for a test, jobs on it, and what became of them. Ends with 77 where there is no Slurm."""
 
 import atexit
+import contextlib
 import glob
 import os
 import re
@@ -221,6 +222,23 @@ class LocalSlurm(Program):
     def lose_node(self, node):
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
 
+    def preempt(self, node):
+        """Slurm gives this node to another job: the ranks of its own are sent SIGTERM (and wake up), its script nothing"""
+        words = ["--parsable", "--partition=urgent", "--exclusive", "--nodes=1", "--time=1", f"--nodelist={node}", "--output=urgent-%j.log"]
+        result = self.command("sbatch", *words, "--wrap=true")
+        self.expect(result.returncode == 0, "sbatch of an urgent job", result)
+
+    @contextlib.contextmanager
+    def unable_to_start(self, job):
+        """Releases a held job of which Slurm cannot start the ranks, of which srun's exit code says nothing"""
+        sockets = [os.path.join(spool, f"stepd.slurm.pmix.{job}.0") for spool in glob.glob(os.path.join(self.cluster, "spool", "*"))]
+        for socket in sockets:
+            open(socket, "w").close()
+        self.command("scontrol", "release", job)
+        yield
+        for socket in sockets:
+            os.remove(socket)
+
     def nodes_are_back(self):
         """Slurm takes a node back by itself when its daemon answers, as it does here"""
         self.wait_until("all nodes are there", lambda: set(self.command("sinfo", "-h", "-o", "%T").stdout.split()) == {"idle"})
@@ -240,14 +258,14 @@ class LocalSlurm(Program):
 
     # How programs were called
 
-    def recorded(self, *programs, before=""):
-        """Variables for submit() that note the calls of amalgam, and of these programs; `before` runs before amalgam"""
-        folder = self.place("recorders")
-        os.makedirs(folder, exist_ok=True)
+    def recorded(self, *programs, before="", of="amalgam"):
+        """Variables for submit() that note the calls of amalgam, and of these programs; `before` runs before `of`"""
+        folder = tempfile.mkdtemp(prefix="recorders-", dir=self.place())
+        os.chmod(folder, 0o755)
         for name in ("amalgam", *programs):
             program = self.path if name == "amalgam" else self.command("which", name).stdout.strip()
-            text = RECORDER.format(notes=self.place("calls"), program=program, before=before if name == "amalgam" else "")
-            os.chmod(self.write(f"recorders/{name}", text), 0o755)
+            text = RECORDER.format(notes=self.place("calls"), program=program, before=before if name == of else "")
+            os.chmod(self.write(os.path.join(folder, name), text), 0o755)
         return {"PATH": folder + ":" + self.environment["PATH"], "AMALGAM": "amalgam"}
 
     def calls(self, job, program):

@@ -18,6 +18,7 @@ from started import BLOCK_RECORD, signal_all  # noqa: E402
 
 ELEMENTS = 16_000_000
 BLOCKS = ELEMENTS / 65536
+STATES = {"late": "late-jobs", "stuck": "stuck-jobs"}  # of jobs that run beside the others
 MODELS = [f"expert-{number + 1}" for number in range(4)]
 
 
@@ -44,7 +45,7 @@ def same_bytes(what, out="merged"):
     there = sorted(os.listdir(slurm.place(out))) if is_published(out) else "nothing"
     slurm.expect(is_published(out) and files_hash(slurm.place(out)) == WANT, f"{what}: other bytes, or none: {there}")
     slurm.expect(not os.path.exists(slurm.place(out + ".partial")), f"{what}: the .partial folder is left")
-    slurm.expect(not os.path.exists(slurm.place("amalgam-jobs")) or late, f"{what}: files about the job are left")
+    slurm.expect(not os.path.exists(slurm.place(STATES.get(out, "amalgam-jobs"))), f"{what}: files about the job are left")
     remove(out)
 
 
@@ -100,8 +101,7 @@ def submitted(*options, nodes=3, out="merged", **knobs):
 
 # The time is really over, beside all that follows: Slurm itself sends the signal, the merge stops, starts again and goes on.
 # Another does not stop, and is ended.
-late_jobs = {out: submitted("--time=1", "--signal=B:USR1@50", nodes=1, out=out) for out in ("late", "stuck")}
-late = True
+late_jobs = {out: submitted("--time=1", "--signal=B:USR1@50", nodes=1, out=out, STATE=STATES[out]) for out in STATES}
 
 
 def stop_when_time_is_over():
@@ -157,9 +157,19 @@ slurm.ended(job, contains=["asked to stop", "start 2"])
 slurm.expect_called(job, "amalgam", "doctor", "merge")
 same_bytes("asked to stop too early")
 
+# A doctor that hangs is ended, and the merge goes on without
+hangs = slurm.recorded(before='[ "$1" != doctor ] || exec sleep 60')
+job = slurm.submit("merge.sbatch", "--nodes=1", DOCTOR="yes", DOCTOR_SECONDS=1, **hangs)
+slurm.ended(job, contains=["amalgam doctor was not done after 1 s"])
+slurm.expect("start 2" not in slurm.log(job), "a doctor that hangs: another start")
+same_bytes("a doctor that hangs")
+
 # Asked to stop: it stops, is started again, goes on
-for launcher in ("srun", "mpirun"):
-    job, members = submitted(LAUNCHER=launcher, nodes=2)
+# Also if Slurm's controller does not answer at once
+asked = slurm.place("asked")
+busy = slurm.recorded("squeue", before=f'echo x >>{asked}; [ "$(wc -l <{asked})" -gt 2 ] || exit 1', of="squeue")
+for launcher, more in (("srun", busy), ("mpirun", {})):
+    job, members = submitted(LAUNCHER=launcher, nodes=2, **more)
     slurm.ask_to_stop(job, members)
     slurm.ended(job, contains=["asked to stop", "stopped early as asked", "is started again", "start 2"])
     slurm.expect(slurm.restarts(job) == 1, f"USR1, {launcher}: {slurm.restarts(job)} restarts")
@@ -187,17 +197,13 @@ signal_all(members[:1], SIGKILL)
 signal_all(members, SIGCONT)
 slurm.ended(job, "FAILED", contains=["not started again"])
 slurm.expect(not is_published("merged") and slurm.restarts(job) == 0, "MOST_FAILURES=0: published, or started again")
+slurm.expect(not os.path.exists(slurm.place("amalgam-jobs")), "MOST_FAILURES=0: files about the job are left")
 remove()
 
 # Slurm cannot start the ranks, of which srun's exit code says nothing
 job = slurm.submit("merge.sbatch", "--nodes=1", "--hold")
-taken = [os.path.join(slurm.cluster, "spool", f"node{number}", f"stepd.slurm.pmix.{job}.0") for number in (1, 2, 3, 4)]
-for socket in taken:
-    open(socket, "w").close()
-slurm.command("scontrol", "release", job)
-slurm.wait_until("it is known", lambda: "the ranks were not started" in slurm.log(job))
-for socket in taken:
-    os.remove(socket)
+with slurm.unable_to_start(job):
+    slurm.wait_until("it is known", lambda: "the ranks were not started" in slurm.log(job))
 slurm.ended(job, contains=["start 2"])
 same_bytes("no ranks were started")
 
@@ -207,6 +213,14 @@ slurm.lose_node("node3")
 signal_all(members, SIGCONT)
 slurm.ended(job, contains=["start 2"])
 same_bytes("a node was lost")
+
+# Preempted: its ranks are ended, which is no failure of theirs
+early = slurm.recorded(before='[ "$SLURM_RESTART_COUNT" ] || exec sleep 60')
+job = slurm.submit("merge.sbatch", "--nodes=2", "--nodelist=node2,node3", MOST_FAILURES=0, **early)
+slurm.wait_until("the ranks are there", lambda: len(slurm.calls(job, "amalgam")) == 4)
+slurm.preempt("node2")
+slurm.ended(job, contains=["preempted (exit code 143)", "start 2"])
+same_bytes("preempted")
 
 # Cancelled: nothing is published, it is not started again, and another sbatch goes on with what there is
 job, members = submitted(nodes=2)
@@ -244,17 +258,27 @@ text = slurm.ended(job, contains=[f"copies {model}" for model in MODELS])
 slurm.expect("copies base" not in text, "STAGE=sbcast: what all read was copied by each")
 same_bytes("STAGE=sbcast")
 slurm.expect(not os.listdir(slurm.place("disks")), "STAGE=sbcast: the copies are left")
-# Asked to stop while they are copied: copied again by the next start, or found
+# Asked to stop while they are sent: not after the file that is under way, and sent again by the next start
+first = '[ "$SLURM_RESTART_COUNT" ] || kill -USR1 $PPID'
+sent = {"STAGE": "sbcast", "LOCAL": slurm.place("disks/all"), "MODEL_GROUPS": 1}
+job = slurm.submit("merge.sbatch", "--nodes=2", **spread | sent | slurm.recorded("sbcast", before=first, of="sbcast"))
+slurm.ended(job, contains=["asked to stop (USR1)", "is started again", "start 2"])
+files = sum(len(names) for model in ["base", *MODELS] for _, _, names in os.walk(slurm.place("zoo", model)))
+slurm.expect(files > 1 and len(slurm.calls(job, "sbcast")) == 1 + files, f"{len(slurm.calls(job, 'sbcast'))} files sent, of {files}")
+same_bytes("asked to stop while models are sent")
+# No node has copied, of which srun's exit code says nothing
+nothing = slurm.recorded("srun", before='[ "$SLURM_RESTART_COUNT" ] || exit 0', of="srun")
+job = slurm.submit("merge.sbatch", "--nodes=2", **spread | nothing)
+slurm.ended(job, contains=["of 2 nodes 0 have copied", "start 2"])
+same_bytes("nothing was copied")
 late_thread.join()
 same_bytes("the time was over", "late")
 
 job, members = late_jobs["stuck"]
 slurm.ended(job, "TIMEOUT")
 slurm.expect(not is_published("stuck") and not slurm.processes("merge"), "TIMEOUT: published, or processes are left")
-shutil.rmtree(slurm.place("amalgam-jobs"), ignore_errors=True)
-late = False
 # On all nodes
-job = slurm.submit("merge.sbatch", "--nodes=4", OUT="stuck")
+job = slurm.submit("merge.sbatch", "--nodes=4", OUT="stuck", STATE=STATES["stuck"])
 slurm.ended(job, code=0)
 same_bytes("goes on after TIMEOUT", "stuck")
 slurm.expect_every_knob("merge.sbatch")

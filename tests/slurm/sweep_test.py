@@ -101,6 +101,21 @@ slurm.expect(len(rows) == 5, f"{len(rows)} rows")
 slurm.expect(len({rows[n][2] for n in (0, 1, 2)}) > 1, "the variants do not differ: this says nothing")
 slurm.expect(not os.path.exists(slurm.place("amalgam-jobs")), "files about the jobs are left")
 
+# Submitted again: what is finished stays, what failed is tried, and a line that changed is another variant
+before = {number: os.stat(slurm.place(f"sweep/{number}.json")).st_mtime_ns for number in (0, 1, 2)}
+slurm.write("variants.txt", slurm.read("variants.txt").replace("lambda=0.8", "lambda=0.7").replace("density=3", "density=0.2"))
+job = submit("0-3")
+for number in range(4):
+    ended(job, number, contains=["finished by an earlier job" if number in (0, 2) else "exit code 0"])
+rows = table("sweep")
+WANT[1] = ["parameters.lambda=0.7 parameters.density=0.3", "finished",
+           *by_hand("ties.toml", "parameters.lambda=0.7", "parameters.density=0.3")]  # fmt: skip
+WANT[3] = ["parameters.density=0.2", "finished", *by_hand("ties.toml", "parameters.density=0.2")]
+for number in WANT:
+    slurm.expect(rows.get(number) == WANT[number], f"again, row {number}: {rows.get(number)} instead of {WANT[number]}")
+after = {number: os.stat(slurm.place(f"sweep/{number}.json")).st_mtime_ns for number in (0, 1, 2)}
+slurm.expect([after[n] != before[n] for n in (0, 1, 2)] == [False, True, False], f"scored again: {before} {after}")
+
 # Written ones. The array's last task, whose number is that of the array, is asked to stop: it alone is started again.
 slurm.write("two.txt", "parameters.lambda=0.5\nlinear.toml\n")
 slurm.write("hold.1", "")
@@ -127,34 +142,46 @@ slurm.expect(os.path.isdir(slurm.place("elsewhere")) and not os.path.exists(slur
 slurm.ask_to_stop(f"{job}_0", ranks)
 ended(job, 0, "FAILED", contains=["sbatch again to go on"])
 slurm.expect(table("stopped")[0][1:] == ["stopped"], f"stopped: {table('stopped')}")
+# Cancelled: Slurm wakes its ranks, and ends them soon after
+job = submit("0", VARIANTS="two.txt", OUT="cancelled", **slurm.recorded(before="exec sleep 60"))
+slurm.wait_until("the ranks are there", lambda: len(slurm.read("calls").splitlines()) == 2)
+slurm.command("scancel", job)
+ended(job, 0, "CANCELLED", contains=["asked to stop (TERM)"])
+slurm.expect(table("cancelled")[0][1:] == ["stopped"], f"cancelled: {table('cancelled')}")
 job = submit("0", VARIANTS="two.txt", OUT="killed", MOST_FAILURES=0, STATE="elsewhere", AMALGAM=HOLDING)
 ranks = held(2)
 signal_all(ranks[:1], signal.SIGKILL)
 signal_all(ranks, signal.SIGCONT)
 ended(job, 0, "FAILED", contains=["not started again"])
-slurm.expect(table("killed")[0][1].startswith("failed (1"), f"killed: {table('killed')}")
+slurm.expect(table("killed")[0][1] in ("failed (137)", "failed (143)"), f"killed: {table('killed')}")
+# Killed once: until it starts again, which Slurm lets wait for two minutes, it is stopped
+job = submit("0", VARIANTS="two.txt", OUT="again", STATE="elsewhere", AMALGAM=HOLDING)
+ranks = held(2)
 os.remove(slurm.place("hold.0"))
+signal_all(ranks[:1], signal.SIGKILL)
+signal_all(ranks, signal.SIGCONT)
+slurm.wait_until("it waits for another start", lambda: slurm.states(f"{job}_0") == {"PENDING"} and not slurm.remains(job))
+slurm.expect(table("again")[0][1:] == ["stopped"], f"to start again: {table('again')}")
+ended(job, 0, contains=["killed (exit code", "start 2"])
+slurm.expect(table("again")[0][1] == "finished", f"started again: {table('again')}")
 
 # The ranks cannot be started, of which srun's exit code says nothing
 job = submit("0", "--hold", VARIANTS="two.txt", OUT="unstarted", MOST_FAILURES=0)
-sockets = [os.path.join(slurm.cluster, "spool", node, f"stepd.slurm.pmix.{job}.0") for node in ("node1", "node2")]
-for socket in sockets:
-    open(socket, "w").close()
-slurm.command("scontrol", "release", job)
-slurm.wait_until("it ends", lambda: slurm.states(job) == {"FAILED"})
-for socket in sockets:
-    os.remove(socket)
+with slurm.unable_to_start(job):
+    slurm.wait_until("it ends", lambda: slurm.states(job) == {"FAILED"})
 ended(job, 0, "FAILED", contains=["the ranks were not started", "killed 1 times: not started again"])
 slurm.expect(table("unstarted")[0][1:] == ["failed (255)"], f"unstarted: {table('unstarted')}")
 slurm.expect(not os.path.exists(slurm.place("elsewhere")), "files about the jobs are left")
 
 # The other knobs
-job = submit("1", "--ntasks-per-node=1", VARIANTS="two.txt", OUT="knobs", WRITE="yes", LAUNCHER="mpirun", DOCTOR="yes",
+job = submit("1", "--ntasks-per-node=1", VARIANTS="two.txt", OUT="knobs", WRITE="yes", LAUNCHER="mpirun", DOCTOR="yes", DOCTOR_SECONDS=200,
              MPIRUN_OPTIONS="--bind-to none --tag-output", MEMORY="64MiB", DEVICE="cpu", MERGE_OPTIONS="--shard-size 100kB",
-             SCORE_OPTIONS="--weight math-en=3")  # fmt: skip
+             SCORE_OPTIONS="--weight math-en=3", **slurm.recorded())  # fmt: skip
 text = ended(job, 1, contains=["started by mpirun", "[1,0]<stdout>"])
 want = by_hand("linear.toml", options=["--weight", "math-en=3"])
 slurm.expect(table("knobs")[1][1:] == ["finished", *want], f"knobs: {table('knobs')}")
+calls = [call for call in slurm.read("calls").splitlines() if "/knobs/" in call]
+slurm.expect(len(calls) == 2 and all("--device cpu" in call and "--memory 64MiB" in call for call in calls), f"MEMORY, DEVICE: {calls}")
 slurm.expect(sum(f.endswith(".safetensors") for f in os.listdir(slurm.place("knobs/1"))) > 1, "MERGE_OPTIONS")
 wrong = {
     "DOCTOR=strict": dict(DOCTOR="strict", MEMORY="1000PB"),
@@ -166,9 +193,11 @@ wrong = {
     "pmi-of-nobody": dict(MPI="pmi-of-nobody"),
     "bind-to-nothing": dict(BIND="bind-to-nothing"),
 }
-jobs = {words: submit("0", **{"VARIANTS": "two.txt", "OUT": "wrong"} | knobs) for words, knobs in wrong.items()}
+jobs = {words: submit("0", **{"VARIANTS": "two.txt", "OUT": words.split("=")[0]} | knobs) for words, knobs in wrong.items()}
 for words, job in jobs.items():
     ended(job, 0, "FAILED", contains=[words])
+for out in ("DOCTOR", "LAUNCHER"):
+    slurm.expect(table(out)[0][1:] == ["failed (2)"], f"{out}: {table(out)}")
 slurm.expect_every_knob("sweep.sbatch")
 slurm.expect_accepted("sweep.sbatch")
 slurm.done()
