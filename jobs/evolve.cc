@@ -17,13 +17,16 @@
 #include "src/base/log.h"
 #include "src/base/shell_word.h"
 #include "src/base/stop_request.h"
+#include "src/evaluate/checkpoint_reader.h"
 #include "src/recipe/resolve.h"
+#include "src/run/fingerprint.h"
 #include "src/run/merge_job.h"
 #include "src/run/search_groups.h"
 #include "src/search/item_sets.h"
 #include "src/search/journal.h"
 #include "src/search/search.h"
-#include "src/search/statistics.h"
+#include "src/search/search_journal.h"
+#include "src/search/search_key.h"
 
 namespace amalgam {
 namespace {
@@ -125,6 +128,34 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
     return inputs;
 }
 
+/// The model whose config merges have.
+std::string leading_model(const Recipe& recipe) { return recipe.base_model.value_or(recipe.models.at(0).model); }
+
+/// Items that no candidate can be asked would be noticed late, those held out last.
+void check_tasks(const Arguments& arguments, Files& files, const SearchInputs& inputs) {
+    const Recipe& recipe = inputs.config.recipe;
+    const DecoderConfig config =
+        open_decoder(files, locate_model(files, leading_model(recipe), recipe.folder()), arguments.has("allow-unknown"))
+            .config;
+    for (const auto* tasks : {&inputs.search, &inputs.validation, &inputs.heldout})
+        for (const Task& task : *tasks) check_task(task, config);
+}
+
+/// Of all models: another checkpoint at the same place is another search.
+std::vector<std::string> model_fingerprints(Files& files, const Recipe& recipe) {
+    std::vector<std::string> models, found;
+    if (recipe.base_model) models.push_back(*recipe.base_model);
+    for (const SourceEntry& entry : recipe.models) models.push_back(entry.model);
+    for (const std::string& model : models) {
+        const Checkpoint checkpoint = open_checkpoint(files, locate_model(files, model, recipe.folder()));
+        std::string text = text_hash(checkpoint.config);
+        for (const CheckpointFile& file : checkpoint.files)
+            text += ' ' + fingerprint(file.path, file.header_hash).text();
+        found.push_back(std::move(text));
+    }
+    return found;
+}
+
 /// What was typed, as far as it decides the result.
 std::string command_text(const Arguments& arguments) {
     std::string command =
@@ -154,11 +185,21 @@ class RunFolder {
         const std::string journal = path_ + "/journal.jsonl";
         if (there && !std::filesystem::exists(journal, error) && !std::filesystem::is_empty(path_, error))
             fail("{}: is there and is no folder of a search: choose another one", printable(path_));
+        const SearchKey key = search_key(inputs);
+        // What is refused is left as it is.
+        if (there && std::filesystem::exists(journal, error)) check_same_search(read_journal(journal).lines, key);
         std::filesystem::create_directories(path_, error);
         check(!error, "{}: cannot be made: {}", printable(path_), error.message());
-        std::filesystem::remove(done_file(path_), error);
         writer_ = std::make_unique<JournalWriter>(journal);
         if (there) records_ = read_journal(journal).lines;
+        check_same_search(records_, key);
+        if (!writer_->damaged_copy().empty())
+            log_warning(
+                "{}: record {} is damaged, so it and those behind it are lost, and what they say is computed again; "
+                "the "
+                "journal as it was is {}",
+                printable(journal), records_.size() + 1, printable(writer_->damaged_copy()));
+        std::filesystem::remove(done_file(path_), error);
         write_text(path_ + "/search.toml", inputs.config.text);
         write_text(path_ + "/command.txt", command_text(arguments) + "\n");
     }
@@ -196,18 +237,18 @@ MergeOptions merge_of(const Arguments& arguments, const std::string& recipe, con
 
 std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
 
-std::string result_text(const SearchResult& result) {
+std::string result_text(const SearchInputs& inputs, const SearchResult& result) {
     Table table("lrrrr");
     table.add({"", "search", "held out", "95 %", "p"});
     const auto add = [&](const std::string& name, const Answer& search, const std::optional<Answer>& heldout,
                          bool best) {
         std::vector<std::string> cells = {printable(name, 60), percent(search.score), "", "", ""};
         if (heldout) {
-            const auto [low, high] = mean_interval(all_items(*heldout));
+            const auto [low, high] = answer_interval(*heldout, inputs.search);
             cells[2] = percent(heldout->score);
             cells[3] = fmt::format("{:.1f}-{:.1f}", 100 * low, 100 * high);
             if (!best && result.best.heldout)
-                cells[4] = fmt::format("{:.2g}", sign_test(all_items(*result.best.heldout), all_items(*heldout)));
+                cells[4] = fmt::format("{:.2g}", answer_difference(*result.best.heldout, *heldout, inputs.search));
         }
         table.add(cells);
     };
@@ -289,7 +330,15 @@ Ending control(const Arguments& arguments, const SearchInputs& inputs, SearchGro
     world.controller.lease = inputs.config.lease;
     world.controller.quorum = inputs.config.quorum;
     if (!folder.records().empty()) {
-        folder.append(Json{{"kind", "resumed"}, {"groups", groups.count()}}.dump(), true);
+        Json heldout_items = Json::array();
+        for (const Task& task : inputs.heldout) heldout_items.push_back(task.items.size());
+        folder.append(Json{{"kind", "resumed"},
+                           {"groups", groups.count()},
+                           {"evaluations", evaluations},
+                           {"heldout", items_hash(inputs.heldout)},
+                           {"heldout_items", std::move(heldout_items)}}
+                          .dump(),
+                      true);
         log_info("{}: goes on with {} of its journal", printable(folder.path()),
                  plural(int64_t(folder.records().size()), "record"));
     }
@@ -305,7 +354,7 @@ Ending control(const Arguments& arguments, const SearchInputs& inputs, SearchGro
         log_warning("{}/best.yaml is not written: {}", printable(folder.path()), error.what());
     }
     write_text(folder.path() + "/result.json", result_json(inputs, result));
-    print_out(result_text(result));
+    print_out(result_text(inputs, result));
     return arguments.has("no-checkpoint") ? Ending::finished : Ending::to_write;
 }
 
@@ -370,6 +419,10 @@ int run(const Arguments& arguments) {
         std::string error;
         try {
             inputs = open_inputs(arguments, *files);
+            inputs.compute =
+                fmt::format("{} {}", arguments.text("compute", "float32"), arguments.text("device", "cpu"));
+            check_tasks(arguments, *files, inputs);
+            if (world.rank() == 0) inputs.fingerprints = model_fingerprints(*files, inputs.config.recipe);
         } catch (const UsageError&) {
             throw;
         } catch (const std::exception& caught) {

@@ -30,7 +30,8 @@ double middle(std::vector<double> values) {
 }
 
 bool same_tasks(const Run& a, const Run& b) {
-    return std::equal(a.start.tasks.begin(), a.start.tasks.end(), b.start.tasks.begin(), b.start.tasks.end(),
+    return a.start.search_items == b.start.search_items && a.start.heldout_items == b.start.heldout_items &&
+           std::equal(a.start.tasks.begin(), a.start.tasks.end(), b.start.tasks.begin(), b.start.tasks.end(),
                       [](const RunTask& one, const RunTask& other) {
                           return one.name == other.name && one.metric == other.metric && one.items == other.items &&
                                  one.heldout_items == other.heldout_items;

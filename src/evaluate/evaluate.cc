@@ -57,10 +57,6 @@ bool is_greedy(const std::vector<TokenScore>& scores, const std::vector<int32_t>
     return contains(ends, scores.back().best);
 }
 
-bool passes_filter(const Task& task, const std::vector<int32_t>& ids) {
-    return task.allowed_ids.empty() || allowed_share(ids, task.allowed_ids) >= task.allowed_share;
-}
-
 ItemResult judge_choices(const Task& task, const TaskItem& item, const std::vector<TokenScore>* scores) {
     ItemResult result;
     double best = -INFINITY;
@@ -162,6 +158,10 @@ void sum_up(Evaluation& evaluation) {
 }
 
 }  // namespace
+
+bool passes_filter(const Task& task, const std::vector<int32_t>& ids) {
+    return task.allowed_ids.empty() || allowed_share(ids, task.allowed_ids) >= task.allowed_share;
+}
 
 void add_items(Evaluation& evaluation, Evaluation more) {
     for (size_t number = 0; number < evaluation.tasks.size(); ++number) {

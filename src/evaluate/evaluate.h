@@ -36,6 +36,9 @@ struct Evaluation {
     std::vector<TaskResult> tasks;
 };
 
+/// Whether these tokens are in the language that the task asks for, if it asks for one.
+bool passes_filter(const Task& task, const std::vector<int32_t>& ids);
+
 /// Adds what a model answered to further items of the same tasks: scores are those of all items then.
 void add_items(Evaluation& evaluation, Evaluation more);
 

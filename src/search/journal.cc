@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -124,6 +125,7 @@ struct JournalWriter::Implementation {
         const auto bytes = uint64_t(file.status().st_size);
         cut = bytes > end.offset ? bytes - end.offset : 0;
         if (end.offset == 0 && cut > 0) check_torn_start();
+        if (cut > 0 && has_lines_behind(end.offset)) keep_copy();
         if (cut > 0 && ::ftruncate(file.number(), off_t(end.offset)) != 0) file.fail_with("cannot be cut", errno);
         if (bytes == 0) sync_folder_of(path);
     }
@@ -136,6 +138,26 @@ struct JournalWriter::Implementation {
         for (ssize_t i = 0; i < got; ++i)
             check(head[i] == '\0' || (size_t(i) + 1 < head_bytes ? is_hexadecimal(head[i]) : head[i] == ' '),
                   "{}: is no journal of a search; nothing is written to it: give another folder", printable(path));
+    }
+
+    /// A kill tears the last line; valid ones behind it say that something else happened.
+    bool has_lines_behind(uint64_t offset) const {
+        std::string rest(cut, '\0');
+        const ssize_t got = ::pread(file.number(), rest.data(), rest.size(), off_t(offset));
+        if (got < 0) file.fail_with("cannot be read", errno);
+        rest.resize(size_t(got));
+        for (size_t first = 0, newline; (newline = rest.find('\n', first)) != rest.npos; first = newline + 1)
+            if (is_valid(std::string_view(rest).substr(first, newline - first))) return true;
+        return false;
+    }
+
+    void keep_copy() {
+        for (int number = 1; copy.empty() || std::filesystem::exists(copy); ++number)
+            copy = fmt::format("{}.damaged-{}", path, number);
+        std::error_code error;
+        std::filesystem::copy_file(path, copy, error);
+        check(!error, "{}: the journal is damaged, and no copy can be made of it before it is cut: {}: {}",
+              printable(path), printable(copy), error.message());
     }
 
     void write() {
@@ -166,6 +188,7 @@ struct JournalWriter::Implementation {
     OpenFile file;
     std::string buffer;
     uint64_t cut = 0;
+    std::string copy;
     std::chrono::steady_clock::time_point synced = std::chrono::steady_clock::now();
     bool broken = false;
 };
@@ -207,6 +230,8 @@ void JournalWriter::flush(double seconds) {
 void JournalWriter::sync() { implementation_->sync(); }
 
 uint64_t JournalWriter::cut_bytes() const { return implementation_->cut; }
+
+const std::string& JournalWriter::damaged_copy() const { return implementation_->copy; }
 
 JournalEnd read_journal(const std::string& path, uint64_t offset, const std::function<void(std::string_view)>& line) {
     // A pipe in its place would wait for ever.

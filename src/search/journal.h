@@ -16,7 +16,8 @@ inline constexpr uint64_t most_journal_line_bytes = uint64_t{16} << 20;
 /// Appends to a journal. Not for several threads.
 class JournalWriter {
   public:
-    /// Goes on behind the last valid line; what follows it was torn by a kill and is cut off. A missing file is made.
+    /// Goes on behind the last valid line; what follows it was torn by a kill and is cut off. If valid lines follow, it was
+    /// damaged: a copy is left beside it. A missing file is made.
     /// Throws Error if the path cannot be written, if another process is writing there, or if its first line shows that
     /// it is no journal.
     explicit JournalWriter(const std::string& path);
@@ -36,6 +37,8 @@ class JournalWriter {
     void flush(double seconds);
     /// Bytes that were cut off when the journal was opened.
     uint64_t cut_bytes() const;
+    /// Place of the copy of a journal that was damaged; "" if it was not.
+    const std::string& damaged_copy() const;
 
   private:
     struct Implementation;

@@ -84,6 +84,8 @@ RunStart start_of(const Json& json) {
         start.tasks.push_back({text(at(task, "name")), text(at(task, "metric")), whole(at(task, "items")),
                                std::max<int64_t>(0, whole(at(task, "heldout_items")))});
     for (const Json& source : at(json, "sources")) start.sources.push_back(text(source));
+    start.search_items = text(at(at(json, "key_parts"), "search items"));
+    start.heldout_items = text(at(json, "heldout"));
     return start;
 }
 
@@ -210,6 +212,7 @@ void RunFolder::add(std::string_view line) {
         session_start_ = run_.seconds;
         run_.ended = false;
         run_.groups = small(at(json, "groups"), 0);
+        take_resumed(json);
         if (!run_.evaluations.empty())
             run_.sessions.push_back({int(run_.sessions.size()) + 1, -1, session_start_, "started again"});
     } else if (kind == "evaluation") {
@@ -232,6 +235,17 @@ void RunFolder::add(std::string_view line) {
     } else {
         ++run_.unreadable;
     }
+}
+
+/// A search may be gone on with for more evaluations, and with other held-out items.
+void RunFolder::take_resumed(const nlohmann::json& json) {
+    run_.start.evaluations = whole(at(json, "evaluations"), run_.start.evaluations);
+    if (!at(json, "heldout").is_string()) return;
+    run_.start.heldout_items = text(at(json, "heldout"));
+    const std::vector<double> items = numbers(at(json, "heldout_items"));
+    for (size_t task = 0; task < run_.start.tasks.size(); ++task)
+        run_.start.tasks[task].heldout_items =
+            task < items.size() ? std::max<int64_t>(0, whole(at(json, "heldout_items")[task])) : 0;
 }
 
 std::optional<RunResult> RunFolder::result() const {

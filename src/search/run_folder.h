@@ -1,6 +1,7 @@
 // What the folder of a search tells, while it goes on, after a kill, or at its end.
 #pragma once
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -93,6 +94,7 @@ struct RunStart {
     std::vector<RunGene> genes;
     std::vector<RunTask> tasks;
     std::vector<std::string> sources;
+    std::string search_items, heldout_items;  ///< hashes of the items
 };
 
 struct Run {
@@ -129,6 +131,7 @@ class RunFolder {
 
   private:
     void add(std::string_view line);
+    void take_resumed(const nlohmann::json& json);
 
     std::string path_;
     uint64_t offset_ = 0;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
+#include "src/base/log.h"
 #include "src/search/pareto.h"
 #include "src/search/search_course.h"
 
@@ -68,12 +69,27 @@ std::vector<Contender> Search::front(const Phase& phase) const {
     return front;
 }
 
+/// Of candidates that failed, the reason of most.
+std::string Search::frequent_failure() const {
+    const std::map<std::string, int64_t> failures = journal_.failures();
+    if (failures.empty()) return "the budget was over before the first";
+    const auto most = std::max_element(failures.begin(), failures.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    int64_t all = 0;
+    for (const auto& [reason, count] : failures) all += count;
+    return fmt::format("{} of {} failed so: {}", most->second, all, most->first);
+}
+
 /// The best on the validation items, or on those searched on. Of equals, a mean, else the first.
 Contender Search::choose(Phase& phase) {
-    check(!phase.contenders.empty(), "no candidate could be scored: the journal has the reasons");
+    if (phase.contenders.empty()) fail("no candidate could be scored: {}", frequent_failure());
     std::sort(phase.contenders.begin(), phase.contenders.end(), is_better);
     result_.front = front(phase);
-    if (inputs_.validation.empty()) return contender(phase, phase.contenders.front());
+    if (inputs_.validation.empty()) {
+        Contender first = contender(phase, phase.contenders.front());
+        first.chosen_by = first.objective;
+        return first;
+    }
     std::vector<Contender> finalists;
     for (const Scored& each : phase.contenders)
         if (int(finalists.size()) < config_.finalists || is_mean(each)) finalists.push_back(contender(phase, each));
@@ -82,17 +98,17 @@ Contender Search::choose(Phase& phase) {
         entries.push_back(entry(phase.name, "finalist", each.recipe, each.genome, ItemSet::validation));
     ask(entries);
     size_t best = finalists.size();
-    double most = 0;
+    std::string failure = reason_;
     for (size_t number = 0; number < finalists.size(); ++number) {
         const Known* known = answer_to(entries[number]);
+        if (known && !known->valid) failure = known->error;
         if (!known || !known->valid) continue;
         const double value = objective(known->answer, penalties_[entries[number].asked.hash]);
-        if (best < finalists.size() && value <= most) continue;
-        best = number;
-        most = value;
+        finalists[number].chosen_by = value;
+        if (best == finalists.size() || value > finalists[best].chosen_by) best = number;
     }
-    check(best < finalists.size(), "no finalist could be scored on the validation items: the journal has the reasons");
-    return finalists[best];
+    check(best < finalists.size() || ended(), "no finalist could be scored on the validation items: {}", failure);
+    return finalists[best < finalists.size() ? best : 0];
 }
 
 /// Fills in what a contender scores, or why it cannot be scored: a source that is broken must not cost the winner.
@@ -133,7 +149,9 @@ void Search::write_start(const RecipeSpace& space) {
     journal_.start(Json{{"kind", "start"},
                         {"version", 1},
                         {"time", world_.date},
-                        {"key", key_},
+                        {"key", key_.text()},
+                        {"key_parts", key_.parts},
+                        {"heldout", key_.heldout},
                         {"space", result_.space},
                         {"optimiser", config_.optimiser},
                         {"seed", config_.seed},
@@ -168,7 +186,7 @@ SearchResult Search::run() {
             // The path has to be better than the merge it began with.
             std::vector<Contender> before = std::move(result_.front);
             Contender path = choose(second);
-            if (path.objective > result_.best.objective) {
+            if (path.chosen_by > result_.best.chosen_by) {
                 result_.best = std::move(path);
                 result_.gene_names.clear();
                 for (const Gene& gene : paths->genes()) result_.gene_names.push_back(gene.name);
@@ -184,8 +202,9 @@ SearchResult Search::run() {
                                                  : fmt::format("{} evaluations", result_.evaluations);
         if (!inputs_.validation.empty()) result_.chosen_on = "validation";
         report_on(result_.best, false);
-        check(result_.best.error.empty() || ended(), "the winner cannot be scored on held-out items: {}",
-              result_.best.error);
+        // What was searched for is found all the same.
+        if (!result_.best.error.empty() && !ended())
+            log_warning("the winner cannot be scored on held-out items: {}", result_.best.error);
         for (const SourceEntry& model : config_.recipe.models) {
             result_.sources.push_back(
                 {short_name(model.model), "source", plain_source(config_, model.model), {}, 0, {}, std::nullopt, ""});

@@ -1,12 +1,14 @@
 // A search from its configuration to its winner. What is evaluated, and what is told to the optimiser, depends on the
 // configuration and the answers alone: not on groups, not on how often it was interrupted.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/evaluate/task.h"
@@ -25,6 +27,8 @@ struct SearchInputs {
     std::vector<Task> search, validation, heldout;  ///< by task; validation and heldout may be empty
     int64_t layers = 0;                             ///< of the merges
     std::vector<PathModel> sources;                 ///< the models of the recipe
+    std::vector<std::string> fingerprints;          ///< of the files of all models, the base's too
+    std::string compute;                            ///< how scores are computed, as far as it decides their last digits
 };
 
 /// How a search reaches the world.
@@ -51,11 +55,15 @@ struct Contender {
     double objective = 0;
     Answer search;
     std::optional<Answer> heldout;
-    std::string error;  ///< why it has no scores; never of the winner
+    std::string error;       ///< why it has no scores; of the winner: none on held-out items
+    double chosen_by = NAN;  ///< of the winner: its objective on the items that it was chosen on
 };
 
-/// The scores of all items, task after task.
-std::vector<double> all_items(const Answer& answer);
+/// Interval of an answer's score, 95 %, each task with its share of the score.
+std::pair<double, double> answer_interval(const Answer& answer, const std::vector<Task>& tasks);
+/// How probable it is that two answers to the same items differ so much if neither is better: the exact sign test of one
+/// task, of several the sign-flip test of their weighted differences.
+double answer_difference(const Answer& one, const Answer& other, const std::vector<Task>& tasks);
 
 /// The best answer that does not look at the question, by task.
 struct ConstantAnswer {
@@ -86,7 +94,7 @@ SearchResult run_search(const SearchInputs& inputs, SearchWorld& world, const st
 /// The text of result.json.
 std::string result_json(const SearchInputs& inputs, const SearchResult& result);
 
-/// Of exact match and choices; nothing for other tasks.
+/// Of exact match, last numbers and choices; nothing if there are other tasks.
 std::optional<ConstantAnswer> best_constant(const std::vector<Task>& search, const std::vector<Task>& heldout);
 
 }  // namespace amalgam

@@ -263,7 +263,7 @@ void Search::save(const Phase& phase, const Optimiser& optimiser, const std::vec
                   const std::vector<double>& objectives) {
     if (!world_.save || now() < saved_at_ + state_seconds) return;
     SearchState state;
-    state.key = key_;
+    state.key = key_.text();
     state.phase = phase.name;
     state.generation = optimiser.generation();
     state.evaluations = int64_t(counted_.size());
@@ -279,7 +279,7 @@ void Search::save(const Phase& phase, const Optimiser& optimiser, const std::vec
 
 /// Goes to where an earlier run was, if it left that; else the journal leads there.
 void Search::restore(Phase& phase, Optimiser& optimiser) {
-    if (!world_.saved || world_.saved->key != key_ || world_.saved->phase != phase.name) return;
+    if (!world_.saved || world_.saved->key != key_.text() || world_.saved->phase != phase.name) return;
     const SearchState& state = *world_.saved;
     if (!journal_.find_generation(phase.name, state.generation - 1)) return;
     if (!state.cut.empty() && !journal_.find(state.cut, ItemSet::search)) return;

@@ -92,6 +92,7 @@ class Search {
     void run_phase(Phase& phase, uint64_t stream);
     int64_t count_means(const Phase& phase, const Optimiser& optimiser) const;
     void score_means(Phase& phase, const Optimiser& optimiser, int64_t count);
+    std::string frequent_failure() const;
     Contender choose(Phase& phase);
     void report_on(Contender& contender, bool search_too);
     std::unique_ptr<RecipeSpace> path_space(const std::string& first) const;
@@ -101,7 +102,7 @@ class Search {
     const SearchInputs& inputs_;
     const SearchConfig& config_;
     SearchWorld& world_;
-    std::string key_;
+    SearchKey key_;
     SearchJournal journal_;
     SearchController controller_;
     double start_;

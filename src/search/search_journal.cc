@@ -1,5 +1,7 @@
 #include "src/search/search_journal.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -71,21 +73,42 @@ Json genes_json(const std::vector<Gene>& genes) {
     return json;
 }
 
-SearchJournal::SearchJournal(const std::vector<std::string>& records, const std::string& key, Append append)
+void check_same_search(const std::vector<std::string>& records, const SearchKey& key) {
+    if (records.empty()) return;
+    const Json start = Json::parse(records[0], nullptr, false);
+    check(start.is_object() && start.value("kind", Json()) == "start",
+          "the journal does not begin with a start: it is not that of a search");
+    if (start.value("key", Json()) == key.text()) return;
+    std::vector<std::string> others;
+    const Json parts = start.value("key_parts", Json::object());
+    for (const auto& [name, hash] : key.parts)
+        if (parts.value(name, Json()) != hash) others.push_back(name);
+    fail("the search in this folder is another one, with other {}; choose another folder, or remove this one",
+         fmt::join(others, " and other "));
+}
+
+/// Answers on other held-out items are none.
+void SearchJournal::take_heldout(const std::string& hash) {
+    if (hash != heldout_)
+        std::erase_if(known_, [](const auto& known) { return known.first.second == int(ItemSet::heldout); });
+    heldout_ = hash;
+}
+
+SearchJournal::SearchJournal(const std::vector<std::string>& records, const SearchKey& key, Append append)
     : append_(std::move(append)) {
+    check_same_search(records, key);
     double last = 0;
     for (size_t line = 0; line < records.size(); ++line) {
         try {
             const Json json = Json::parse(records[line]);
             const std::string kind = json.at("kind");
             if (kind == "start") {
-                check(json.at("key") == key,
-                      "the search in this folder is another one: its file, models or tasks differ; choose another "
-                      "folder, or remove this one");
                 begun_ = true;
+                heldout_ = json.value("heldout", std::string());
             } else if (kind == "resumed") {
                 seconds_before_ += last;
                 last = 0;
+                take_heldout(json.value("heldout", heldout_));
             } else if (kind == "evaluation") {
                 next_id_ = std::max(next_id_, json.at("id").get<int64_t>() + 1);
                 if (json.contains("ended")) last = std::max(last, json["ended"].get<double>());
@@ -122,13 +145,20 @@ SearchJournal::SearchJournal(const std::vector<std::string>& records, const std:
             fail("record {} of the journal cannot be read: {}", line + 1, error.what());
         }
     }
-    check(records.empty() || begun_, "the journal does not begin with a start: it is not that of a search");
+    take_heldout(key.heldout);
     seconds_before_ += last;
 }
 
 const Known* SearchJournal::find(const std::string& hash, ItemSet set) const {
     const auto found = known_.find({hash, int(set)});
     return found == known_.end() ? nullptr : &found->second;
+}
+
+std::map<std::string, int64_t> SearchJournal::failures() const {
+    std::map<std::string, int64_t> counts;
+    for (const auto& [place, known] : known_)
+        if (place.second == int(ItemSet::search) && !known.valid) ++counts[known.error];
+    return counts;
 }
 
 void SearchJournal::phase(const std::string& name, const std::vector<Gene>& genes) {

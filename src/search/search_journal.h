@@ -10,6 +10,7 @@
 #include "src/search/controller.h"
 #include "src/search/messages.h"
 #include "src/search/optimiser.h"
+#include "src/search/search_key.h"
 
 namespace amalgam {
 
@@ -46,16 +47,22 @@ struct GenerationFacts {
     std::vector<double> guess;              ///< of a surrogate, injected likewise; empty: none
 };
 
+/// Throws Error if the records are not those of this search, saying in what it is another.
+void check_same_search(const std::vector<std::string>& records, const SearchKey& key);
+
 class SearchJournal {
   public:
     using Append = std::function<void(const std::string& record, bool sync)>;
-    /// Takes what earlier records say. Throws Error for records of another search (`key`), or that cannot be read.
-    SearchJournal(const std::vector<std::string>& records, const std::string& key, Append append);
+    /// Takes what earlier records say, but for answers on held-out items that were others. Throws Error for records of another
+    /// search, or that cannot be read.
+    SearchJournal(const std::vector<std::string>& records, const SearchKey& key, Append append);
 
     bool begun() const { return begun_; }
     /// Seconds of earlier runs.
     double seconds_before() const { return seconds_before_; }
     const Known* find(const std::string& hash, ItemSet set) const;
+    /// How many candidates failed on the items that are searched on, by reason.
+    std::map<std::string, int64_t> failures() const;
     /// Candidates of a phase that earlier runs have evaluated, none twice, in the order of the journal.
     const std::vector<Asked>& evaluated_in(const std::string& phase) { return candidates_[phase]; }
     /// What an earlier run recorded of a generation; nullptr if it did not end one.
@@ -73,7 +80,10 @@ class SearchJournal {
     void end(const std::string& reason, int64_t evaluations, double seconds);
 
   private:
+    void take_heldout(const std::string& hash);
+
     Append append_;
+    std::string heldout_;  ///< hash of the held-out items of the answers that are known
     std::map<std::pair<std::string, int>, Known> known_;
     std::set<std::string> written_;  ///< what need not be written again: duplicates, generations, phases
     std::map<std::pair<std::string, int64_t>, GenerationFacts> generations_;

@@ -30,6 +30,33 @@ std::pair<double, double> mean_interval(std::span<const double> scores) {
     return {std::max(0., mean - half), std::min(1., mean + half)};
 }
 
+std::pair<double, double> weighted_interval(double score, std::span<const TaskItems> tasks) {
+    double weights = 0, below = 0, above = 0;
+    for (const TaskItems& task : tasks) weights += task.weight;
+    for (const TaskItems& task : tasks) {
+        double mean = 0;
+        for (double item : task.first) mean += item / double(task.first.size());
+        const auto [low, high] = mean_interval(task.first);
+        const double share = task.weight / weights;
+        below += std::pow(share * (mean - low), 2);
+        above += std::pow(share * (high - mean), 2);
+    }
+    return {std::max(0., score - std::sqrt(below)), std::min(1., score + std::sqrt(above))};
+}
+
+double sign_flip_test(std::span<const TaskItems> tasks) {
+    double difference = 0, squares = 0;
+    for (const TaskItems& task : tasks) {
+        const double share = task.weight / double(task.first.size());
+        for (size_t item = 0; item < task.first.size(); ++item) {
+            const double own = share * (task.first[item] - task.second[item]);
+            difference += own;
+            squares += own * own;
+        }
+    }
+    return squares == 0 ? 1 : std::erfc(std::abs(difference) / std::sqrt(2 * squares));
+}
+
 double sign_test(std::span<const double> first, std::span<const double> second) {
     int64_t more = 0, less = 0;
     for (size_t item = 0; item < first.size(); ++item) {

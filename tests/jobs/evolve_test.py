@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from merging import ROOT, Merging
+from merging import ROOT, Merging, folder_hash
 
 test = Merging(sys.argv)
 ZOO = os.path.join(ROOT, "tests", "data", "zoo")
@@ -158,7 +158,7 @@ with open(weights, "r+b") as file:
     file.seek(0)
     file.write(data)
 failed = evolve("broken", "--set", f"zoo.root={broken}", "--no-checkpoint", code=1)
-test.expect("no candidate could be scored" in failed.stderr, "a search without any score", failed)
+test.expect("no candidate could be scored" in failed.stderr and "finite" in failed.stderr, "a search without any score", failed)
 test.expect(any(r["kind"] == "evaluation" and not r["ok"] and "finite" in r["error"] for r in records("broken")),
             "a merge with NaN has a score")
 
@@ -170,9 +170,38 @@ for name in shipped:
     test.expect(opened.returncode == 1 and opened.stderr.count("error: ") == 1 and "there is no such task file" in opened.stderr,
                 f"{name} is not understood", opened)
 
-# Another search does not go on in its folder, and mistakes are named
-changed = evolve("alone", "--set", "search.genes.weight.high=2.5", code=1)
-test.expect("another one" in changed.stderr, "another search goes on", changed)
+# Another search does not go on in its folder, and changes nothing there; mistakes are named
+before = folder_hash(test.place("alone"))
+changed_zoo = shutil.copytree(ZOO, test.place("changed-zoo"))
+shutil.copy(os.path.join(ZOO, "models", "math-en", "model.safetensors"),
+            os.path.join(changed_zoo, "models", "math2-en", "model.safetensors"))  # fmt: skip
+for words, what in ((["--set", "search.genes.weight.high=2.5"], "settings"), (["--seed", "5"], "seed"),
+                    (["--set", f"zoo.root={changed_zoo}"], "models"), (["--compute", "bfloat16"], "arithmetic")):  # fmt: skip
+    changed = evolve("alone", *words, code=1)
+    test.expect("another one" in changed.stderr and f"other {what}" in changed.stderr, f"another search goes on: {words}", changed)
+    test.expect(folder_hash(test.place("alone")) == before, f"{words}: refused, and the folder is changed")
+# Items that cannot be asked are seen before anything is done
+with open(test.place("heldout.jsonl")) as file:
+    lines = [json.loads(line) for line in file]
+lines[5]["answer_ids"][0] = 99999
+test.write("beyond.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+failed = evolve("beyond", "--set", f"tasks.0.heldout={test.place('beyond.jsonl')}", code=1)
+test.expect("beyond.jsonl:6" in failed.stderr and "99999" in failed.stderr, "a token beyond the vocabulary", failed)
+test.expect(not os.path.exists(test.place("beyond")), "a folder is left")
+# Other held-out items cost their own scores only
+test.write("fewer.jsonl", "".join(json.dumps(line) + "\n" for line in lines[6:]))
+searched = len([r for r in records("seed") if r["kind"] == "evaluation" and r["set"] == "search"])
+evolve("seed", "--seed", "5", "--no-checkpoint", "--set", f"tasks.0.heldout={test.place('fewer.jsonl')}")
+test.expect(len([r for r in records("seed") if r["kind"] == "evaluation" and r["set"] == "search"]) == searched,
+            "other held-out items: searched again")  # fmt: skip
+test.expect(len(result("seed")["items"]["heldout"]["best"]) == len(lines) - 6, "the former held-out items")
+# A damaged journal is said, and kept
+with open(test.place("seed", "journal.jsonl"), "r+b") as file:
+    text = file.read()
+    file.seek(text.index(b"\n", len(text) // 2) - 3)
+    file.write(b"?")
+repaired = evolve("seed", "--seed", "5", "--no-checkpoint", "--set", f"tasks.0.heldout={test.place('fewer.jsonl')}")
+test.expect("is damaged" in repaired.stderr and os.path.exists(test.place("seed", "journal.jsonl.damaged-1")), "damage", repaired)
 for words, message in (
     (["--set", "search.genes.wieght={}"], 'did you mean "weight"'),
     (["--set", "search.optimiser=cmaes"], "cmaes"),

@@ -120,6 +120,27 @@ TEST(SearchJournal, AChangedByteEndsIt) {
     }
 }
 
+TEST(SearchJournal, ADamagedOneIsKept) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "journal.jsonl";
+    {
+        JournalWriter journal(path);
+        for (const char* text : {"first", "second", "third"}) journal.append(text);
+    }
+    const std::string whole = contents(path);
+    // A torn end is nothing to keep.
+    folder.write("journal.jsonl", whole.substr(0, 60));
+    EXPECT_EQ(JournalWriter(path).damaged_copy(), "");
+    for (const char* copy : {"journal.jsonl.damaged-1", "journal.jsonl.damaged-2"}) {
+        std::string damaged = whole;
+        damaged[30] ^= 1;
+        folder.write("journal.jsonl", damaged);
+        EXPECT_EQ(JournalWriter(path).damaged_copy(), folder / copy);
+        EXPECT_EQ(contents(folder / copy), damaged);
+        EXPECT_EQ(contents(path), whole.substr(0, 23));
+    }
+}
+
 TEST(SearchJournal, IsReadWhileItIsWritten) {
     const TemporaryFolder folder;
     const std::string path = folder / "journal.jsonl";

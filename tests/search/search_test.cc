@@ -251,8 +251,118 @@ TEST(Search, ReadsNoOtherSearchsJournal) {
     std::vector<std::string> journal;
     FunctionGroups groups([](const Recipe& recipe, ItemSet) { return closeness(recipe); });
     run(planted("evaluations = 20\n"), groups, journal);
-    EXPECT_THROW(run(planted("evaluations = 20\nseed = 2\n"), groups, journal), Error);
+    const auto message = [&](const SearchInputs& inputs) {
+        try {
+            run(inputs, groups, journal);
+        } catch (const Error& error) {
+            return std::string(error.what());
+        }
+        return std::string();
+    };
+    EXPECT_THAT(message(planted("evaluations = 20\nseed = 2\n")), HasSubstr("with other seed;"));
+    EXPECT_THAT(message(planted("evaluations = 20\ntie_breaker = 0.5\n")), HasSubstr("with other settings;"));
+    SearchInputs other = planted("evaluations = 20\n");
+    other.fingerprints = {"another model"};
+    other.compute = "bfloat16 cpu";
+    EXPECT_THAT(message(other), HasSubstr("other arithmetic (--compute, --device) and other models;"));
+    const auto change_task = [&](const std::function<void(Task&)>& change) {
+        SearchInputs inputs = planted("evaluations = 20\n");
+        change(inputs.search[0]);
+        return message(inputs);
+    };
+    EXPECT_THAT(change_task([](Task& task) { task.items[0].answer_text = "7"; }), HasSubstr("other search items;"));
+    EXPECT_THAT(change_task([](Task& task) { task.limit = 5; }), HasSubstr("other search items;"));
+    EXPECT_THAT(change_task([](Task& task) { task.allowed_ids = {5}; }), HasSubstr("other search items;"));
+    EXPECT_THAT(change_task([](Task& task) { task.end_ids = {5}; }), HasSubstr("other search items;"));
     EXPECT_NO_THROW(run(planted("evaluations = 40\n"), groups, journal));
+}
+
+TEST(Search, OtherHeldOutItemsAreAskedAnew) {
+    double heldout = 0.25;
+    std::vector<std::string> journal;
+    FunctionGroups groups(
+        [&](const Recipe& recipe, ItemSet set) { return set == ItemSet::heldout ? heldout : closeness(recipe); });
+    SearchInputs inputs = planted("evaluations = 20\n");
+    EXPECT_EQ(run(inputs, groups, journal).best.heldout->score, 0.25);
+    const int before = groups.asked;
+    inputs.heldout[0].items[0].answer = {8};
+    heldout = 0.75;
+    EXPECT_EQ(run(inputs, groups, journal).best.heldout->score, 0.75);
+    EXPECT_EQ(groups.asked, before + 4);  // the winner, two sources and the uniform merge
+}
+
+TEST(Search, SaysWhyNothingHasAScore) {
+    std::vector<std::string> journal;
+    FunctionGroups groups([](const Recipe&, ItemSet) -> double { fail("the model has a NaN"); });
+    try {
+        run(planted("evaluations = 20\n"), groups, journal);
+        ADD_FAILURE();
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), testing::ContainsRegex("[0-9]+ of [0-9]+ failed so: the model has a NaN"));
+    }
+}
+
+TEST(Search, AWinnerNeedsNoHeldOutScore) {
+    std::vector<std::string> journal;
+    FunctionGroups groups([](const Recipe& recipe, ItemSet set) {
+        if (set == ItemSet::heldout) fail("too long");
+        return closeness(recipe);
+    });
+    const SearchInputs inputs = planted("evaluations = 20\n");
+    const SearchResult result = run(inputs, groups, journal);
+    EXPECT_TRUE(result.complete);
+    const auto json = nlohmann::json::parse(result_json(inputs, result));
+    EXPECT_EQ(json["best"]["error"], "too long");
+    EXPECT_FALSE(json["best"].contains("heldout"));
+}
+
+TEST(Search, ValidationChoosesBetweenMergeAndPath) {
+    SearchInputs inputs = task_inputs(parse_search(
+        "[merge]\nmerge_method = \"task_arithmetic\"\nbase_model = \"b\"\nmodels = [\"m/one\", \"m/two\"]\n"
+        "[search]\nspace = \"ps-dfs\"\nevaluations = 40\ndata_flow.evaluations = 20\ngenes.weight = { low = -1, high = "
+        "2, start = 0.5, sigma = 0.2 }\n[[tasks]]\nsearch = \"s\"\nvalidation = \"v\"\nheldout = \"h\"\n",
+        "search.toml"));
+    inputs.validation = inputs.search;
+    inputs.sources = {{"m/one", 4}, {"m/two", 4}};
+    // Paths are better in the search, or on validation items.
+    for (const double validated : {0.1, 0.9}) {
+        FunctionGroups groups([&](const Recipe& recipe, ItemSet set) {
+            const double path = set == ItemSet::validation ? validated : 1 - validated;
+            return recipe.method == "task_arithmetic" ? 0.5 : path;
+        });
+        SearchWorld world;
+        world.groups = &groups;
+        world.append = [](const std::string&, bool) {};
+        world.write_checkpoint = [](const Recipe&, const std::string&) { return std::string("merged"); };
+        const SearchResult result = run_search(inputs, world, {});
+        EXPECT_EQ(result.chosen_on, "validation");
+        EXPECT_EQ(result.best.recipe.method == "task_arithmetic", validated < 0.5) << validated;
+    }
+}
+
+TEST(Search, ConstantAnswers) {
+    Task numbers;
+    numbers.metric = Metric::last_number;
+    for (const char* answer : {"it is 7", "so 12", "7.0", "9"}) {
+        numbers.items.emplace_back();
+        numbers.items.back().answer_text = answer;
+    }
+    const auto constant = best_constant({numbers}, {numbers});
+    ASSERT_TRUE(constant);
+    EXPECT_EQ(constant->answer, "7");
+    EXPECT_EQ(constant->search.score, 0.5);
+    EXPECT_EQ(constant->heldout->score, 0.5);
+    // What a language filter forbids is no answer.
+    Task words;
+    words.allowed_ids = {4, 6};
+    for (const int32_t answer : {5, 5, 5, 6, 4, 6}) {
+        words.items.emplace_back();
+        words.items.back().answer = {answer};
+    }
+    EXPECT_EQ(best_constant({words}, {})->answer, "6");
+    EXPECT_NEAR(best_constant({words}, {})->search.score, 2. / 6, 1e-12);
+    words.allowed_ids = {9};
+    EXPECT_EQ(best_constant({words}, {})->search.score, 0);
 }
 
 }  // namespace
