@@ -94,11 +94,13 @@ for job in jobs[1:]:
     slurm.ended(job)
 expect_scores("again-scores", ["again"])
 
-# A search
-jobs = chain(FIRST=os.path.join(SCRIPTS, "evolve.sbatch"), RUN="run", SEARCH="search.toml", GRACE=5)
+# A search, in a copy of the file with a folder of its own
+with open(os.path.join(SCRIPTS, "evolve.sbatch")) as file:
+    slurm.write("my-search.sbatch", file.read().replace("RUN=${RUN:-run}", "RUN=${RUN:-runs/of/mine}"))
+jobs = chain(FIRST="my-search.sbatch", SEARCH="search.toml", GRACE=5)
 for job in jobs:
     slurm.ended(job)
-expect_scores("report", ["run/best"])
+expect_scores("report", ["runs/of/mine/best"])
 slurm.expect("</html>" in slurm.read("report/search.html"), "no page of the search")
 
 # The merge, or the evaluation, fails
