@@ -138,6 +138,9 @@ job = submit("srun", nodes=1, **recorded, LAUNCHER="srun")
 slurm.ended(job, code=0)
 slurm.expect_called(job, "srun", "--kill-on-bad-exit=1", "--mpi=pmix", "--cpu-bind=cores")
 same("srun", "srun")
+job = submit("some/where/run", nodes=1, DOCTOR="strict")
+slurm.ended(job, code=0, contains=["started by mpirun"])
+same("some/where/run", "folders that are yet to be made")
 # Once more, when Slurm cannot start the ranks, of which srun's exit code says nothing: the result that is there does not hide it
 job = submit("srun", "--hold", nodes=1, LAUNCHER="srun")
 with slurm.unable_to_start(job):
@@ -161,6 +164,7 @@ slurm.expect(not os.path.exists(slurm.place("job-states")), "the folder of state
 for code, words, wrong in [
     (1, "nowhere.toml", {"SEARCH": "nowhere.toml"}),
     (2, "LAUNCHER=prun", {"LAUNCHER": "prun", "DOCTOR": "yes"}),
+    (2, "/search.toml/run: the folder", {"RUN": "search.toml/run"}),
     (2, "DOCTOR=strict", {"DOCTOR": "strict"} | slurm.recorded(before='[ "$1" != doctor ] || exit 1')),
 ]:
     job = submit("wrong", nodes=1, **wrong)

@@ -134,6 +134,9 @@ slurm.ended(job, code=0)
 slurm.expect_called(job, "mpirun", "--bind-to none --map-by node")
 slurm.expect(not slurm.calls(job, "srun"), "LAUNCHER=mpirun: srun was called")
 same_bytes("every knob of mpirun")
+job = slurm.submit("merge.sbatch", "--nodes=2", OUT="some/where/merged", DOCTOR="strict", BIND="none")
+slurm.ended(job, code=0, contains=["started by srun"])
+same_bytes("folders that are yet to be made", "some/where/merged")
 
 # What the user got wrong is said, and not tried again
 for code, words, wrong in [
@@ -142,6 +145,7 @@ for code, words, wrong in [
     (2, "SITE=nowhere.sh", {"SITE": "nowhere.sh"}),
     (2, "LAUNCHER=prun", {"LAUNCHER": "prun"}),
     (2, "STAGE=some", {"STAGE": "some"}),
+    (2, "/recipe.toml/merged: the folder", {"OUT": "recipe.toml/merged"}),
     (2, "%n", {"STAGE": "sbcast", "LOCAL": slurm.place("%n")}),
     (2, "DOCTOR=strict", {"DOCTOR": "strict"} | slurm.recorded(before='[ "$1" != doctor ] || exit 1')),
 ]:
