@@ -116,6 +116,23 @@ for number in WANT:
 after = {number: os.stat(slurm.place(f"sweep/{number}.json")).st_mtime_ns for number in (0, 1, 2)}
 slurm.expect([after[n] != before[n] for n in (0, 1, 2)] == [False, True, False], f"scored again: {before} {after}")
 
+# Blanks within a value, and where they cannot be
+GRADIENT = "models.0.parameters.weight=[0.1, 0.9]"
+slurm.write("blanks.txt", f"""{GRADIENT} parameters.lambda=0.7
+linear.toml  parameters.density=[0.1, 0.3 parameters.lambda=1
+parameters.lambda = 0.5
+""")  # fmt: skip
+job = submit("0-2", VARIANTS="blanks.txt", OUT="blanks")
+ended(job, 0, contains=["exit code 0"])
+for number, words in ((1, "a bracket or quote is not closed"), (2, "blanks outside of brackets")):
+    slurm.ended(f"{job}_{number}", "FAILED", code=2, contains=[words, "correct its line in blanks.txt"])
+rows = table("blanks")
+want = [f"{GRADIENT} parameters.lambda=0.7", "finished", *by_hand("ties.toml", GRADIENT, "parameters.lambda=0.7")]
+slurm.expect(rows[0] == want, f"blanks: {rows[0]} instead of {want}")
+slurm.expect(want[2:] != by_hand("ties.toml", "parameters.lambda=0.7"), "the gradient changes nothing: this says nothing")
+slurm.expect(rows[1][1] == "failed (2): a bracket or quote is not closed: parameters.density=[0.1, 0.3 parameters.lambda=1", f"{rows[1]}")
+slurm.expect(rows[2][1].startswith("failed (2): parameters.lambda and 0.5: two recipes"), f"{rows[2]}")
+
 # Written ones. The array's last task, whose number is that of the array, is asked to stop: it alone is started again.
 slurm.write("two.txt", "parameters.lambda=0.5\nlinear.toml\n")
 slurm.write("hold.1", "")
