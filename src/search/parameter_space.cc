@@ -7,12 +7,6 @@
 
 namespace amalgam {
 
-std::string short_name(const std::string& reference) {
-    const size_t end = reference.find_last_not_of('/');
-    const size_t slash = reference.rfind('/', end);
-    return reference.substr(slash == reference.npos ? 0 : slash + 1, end == reference.npos ? 0 : end - slash);
-}
-
 namespace {
 
 class ParameterSpace final : public RecipeSpace {
@@ -25,15 +19,14 @@ class ParameterSpace final : public RecipeSpace {
             if (is_global(field))
                 add_genes(field, "");
             else
-                for (const SourceEntry& model : config.recipe.models) add_genes(field, short_name(model.model) + ".");
+                for (const std::string& model : config.model_names) add_genes(field, model + ".");
         }
         if (!config.choose_models) return;
         check(method_.field("weight") >= 0,
               "{}: search.choose_models: {} has no weights, with which a model could be left out",
               printable(config.path), method_.name);
-        for (const SourceEntry& model : config.recipe.models)
-            genes_.push_back({short_name(model.model) + ".takes_part", Gene::Kind::binary, 0, 1, 0.75, 0.25,
-                              short_name(model.model)});
+        for (const std::string& model : config.model_names)
+            genes_.push_back({model + ".takes_part", Gene::Kind::binary, 0, 1, 0.75, 0.25, model});
     }
 
     const std::vector<Gene>& genes() const override { return genes_; }

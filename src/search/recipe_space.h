@@ -11,9 +11,6 @@
 
 namespace amalgam {
 
-/// "models/math-en/" -> "math-en"
-std::string short_name(const std::string& reference);
-
 /// Pure: a genome always gives the same recipe.
 class RecipeSpace {
   public:

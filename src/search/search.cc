@@ -139,13 +139,12 @@ std::unique_ptr<RecipeSpace> Search::path_space(const std::string& first) const 
 
 void Search::write_start(const RecipeSpace& space) {
     using Json = nlohmann::json;
-    Json tasks = Json::array(), sources = Json::array();
+    Json tasks = Json::array();
     for (size_t task = 0; task < inputs_.search.size(); ++task)
         tasks.push_back({{"name", inputs_.search[task].name},
                          {"metric", metric_name(inputs_.search[task].metric)},
                          {"items", inputs_.search[task].items.size()},
                          {"heldout_items", inputs_.heldout.empty() ? 0 : inputs_.heldout[task].items.size()}});
-    for (const SourceEntry& model : config_.recipe.models) sources.push_back(short_name(model.model));
     journal_.start(Json{{"kind", "start"},
                         {"version", 1},
                         {"time", world_.date},
@@ -160,7 +159,7 @@ void Search::write_start(const RecipeSpace& space) {
                         {"tie_breaker", config_.tie_breaker},
                         {"genes", genes_json(space.genes())},
                         {"tasks", std::move(tasks)},
-                        {"sources", std::move(sources)}}
+                        {"sources", config_.model_names}}
                        .dump());
 }
 
@@ -205,9 +204,9 @@ SearchResult Search::run() {
         // What was searched for is found all the same.
         if (!result_.best.error.empty() && !ended())
             log_warning("the winner cannot be scored on held-out items: {}", result_.best.error);
-        for (const SourceEntry& model : config_.recipe.models) {
-            result_.sources.push_back(
-                {short_name(model.model), "source", plain_source(config_, model.model), {}, 0, {}, std::nullopt, ""});
+        for (size_t model = 0; model < config_.recipe.models.size(); ++model) {
+            const Recipe plain = plain_source(config_, config_.recipe.models[model].model);
+            result_.sources.push_back({config_.model_names[model], "source", plain, {}, 0, {}, std::nullopt, ""});
             report_on(result_.sources.back(), true);
         }
         result_.uniform = {"uniform", "uniform", uniform_merge(config_), {}, 0, {}, std::nullopt, ""};

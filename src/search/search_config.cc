@@ -9,6 +9,7 @@
 #include "src/recipe/check_recipe.h"
 #include "src/recipe/reporter.h"
 #include "src/recipe/value.h"
+#include "src/search/model_names.h"
 #include "src/search/optimisers.h"
 
 namespace amalgam {
@@ -289,6 +290,19 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.lease = reader.number("lease", config.lease, 0.01, 1e9);
 }
 
+/// Twice the same model is a slip where numbers are searched for; on a path, its layers may come again.
+void name_models(SearchConfig& config, const Reporter& reporter) {
+    std::vector<std::string> references;
+    for (const SourceEntry& entry : config.recipe.models) references.push_back(entry.model);
+    config.model_names = model_names(references);
+    if (config.space == SearchSpace::data_flow) return;
+    for (size_t model = 0; model < references.size(); ++model)
+        for (size_t other = 0; other < model; ++other)
+            if (path_components(references[other]) == path_components(references[model]))
+                reporter.fail_at(config.recipe.models[model].line,
+                                 "merge.models: {} is there twice: name each model once", printable(references[model]));
+}
+
 }  // namespace
 
 SearchConfig parse_search(const std::string& text, const std::string& path, const RecipeOptions& options) {
@@ -347,6 +361,7 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
     for (SearchTask& task : config.tasks)
         for (std::string* each : {&task.search, &task.heldout, &task.validation})
             if (!each->empty()) *each = below_root(config, *each);
+    name_models(config, reporter);
     config.warnings = reporter.warnings();
     return config;
 }

@@ -59,8 +59,9 @@ struct SearchTask {
 
 struct SearchConfig {
     std::string path, text;
-    std::string root;  ///< of relative names of models and tasks; "": the working directory
-    Recipe recipe;     ///< with every searched field at its start
+    std::string root;                      ///< of relative names of models and tasks; "": the working directory
+    Recipe recipe;                         ///< with every searched field at its start
+    std::vector<std::string> model_names;  ///< of its models, distinct
     SearchSpace space = SearchSpace::parameters;
     std::vector<GeneField> genes;
     bool choose_models = false;  ///< whether a model takes part is a gene of its own
