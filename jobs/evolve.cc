@@ -12,13 +12,13 @@
 #include "jobs/instruction_scorer.h"
 #include "jobs/json.h"
 #include "jobs/on_ranks.h"
+#include "jobs/search_models.h"
 #include "jobs/table.h"
 #include "src/base/bytes.h"
 #include "src/base/log.h"
 #include "src/base/shell_word.h"
 #include "src/base/stop_request.h"
 #include "src/evaluate/checkpoint_reader.h"
-#include "src/recipe/resolve.h"
 #include "src/run/fingerprint.h"
 #include "src/run/merge_job.h"
 #include "src/run/search_groups.h"
@@ -70,22 +70,6 @@ void write_text(const std::string& path, const std::string& text) {
     std::filesystem::rename(path + ".new", path);
 }
 
-/// Layers of the tower that most tensors are in.
-int64_t layer_count(const std::vector<std::string>& names) {
-    std::map<std::string, std::pair<int64_t, int64_t>> towers;  // tensors, layers
-    for (const std::string& name : names) {
-        const LayerName layer = layer_name(name);
-        if (layer.layer < 0) continue;
-        auto& [tensors, layers] = towers[layer.tower];
-        ++tensors;
-        layers = std::max(layers, layer.layer + 1);
-    }
-    int64_t most = 0, layers = 0;
-    for (const auto& [tower, counts] : towers)
-        if (counts.first > most) std::tie(most, layers) = counts;
-    return layers;
-}
-
 SearchConfig read_config(const Arguments& arguments, Files& files) {
     std::vector<std::string> set = arguments.texts("set");
     for (const char* key : {"evaluations", "seed"})
@@ -109,19 +93,7 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
         open(task.heldout, inputs.heldout);
     }
     for (const std::string& warning : check_item_sets(inputs)) log_warning("{}", warning);
-    const Merge merge = resolve(files, inputs.config.recipe);
-    for (const std::string& warning : merge.warnings) log_warning("{}", warning);
-    std::vector<std::string> names;
-    for (const TensorTask& task : merge.tasks) names.push_back(task.name);
-    inputs.layers = layer_count(names);
-    check(inputs.layers > 0, "{}: the models have no layers: there is nothing to search",
-          printable(inputs.config.path));
-    for (const SourceEntry& entry : inputs.config.recipe.models) {
-        names.clear();
-        const std::string path = locate_model(files, entry.model, inputs.config.recipe.folder());
-        for (const TensorInfo& tensor : open_checkpoint(files, path).tensors) names.push_back(tensor.name);
-        inputs.sources.push_back({entry.model, layer_count(names)});
-    }
+    open_models(files, inputs);
     // What they object to is said before a folder is made.
     if (inputs.config.space != SearchSpace::data_flow) make_parameter_space(inputs.config, inputs.layers);
     if (inputs.config.space == SearchSpace::data_flow) make_path_space(inputs.config, inputs.sources);

@@ -45,6 +45,7 @@ class PathSpace final : public RecipeSpace {
         recipe.method = "passthrough";
         recipe.dtype = config_.recipe.dtype;
         recipe.out_dtype = config_.recipe.out_dtype;
+        recipe.tokenizer_source = path_tokenizer(config_);
         double scale = 1;
         for (const Step& step : path(genome)) {
             scale *= scales_->scale(genome.data() + free_.size(), step.link);
@@ -135,6 +136,11 @@ class PathSpace final : public RecipeSpace {
 };
 
 }  // namespace
+
+std::optional<std::string> path_tokenizer(const SearchConfig& config) {
+    const Recipe& recipe = config.recipe;
+    return recipe.tokenizer_source == "base" ? recipe.base_model : recipe.tokenizer_source;
+}
 
 std::unique_ptr<RecipeSpace> make_path_space(const SearchConfig& config, std::vector<PathModel> models) {
     return std::make_unique<PathSpace>(config, std::move(models));

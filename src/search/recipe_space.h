@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ struct PathModel {
     std::string reference;
     int64_t layers = 0;
 };
+
+/// The model whose tokenizer files the merges of a path have: that of [merge]; nothing: the first layer's model.
+std::optional<std::string> path_tokenizer(const SearchConfig& config);
 
 /// Slots: the layers of all models in order, `repeats` times; a slot is on or off. With fixed ends, the first and the last
 /// layer of the first model begin and end every path; without, a path of no slot at all is the first model's first layer.

@@ -358,6 +358,8 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
 
     for (SourceEntry& entry : config.recipe.models) entry.model = below_root(config, entry.model);
     if (config.recipe.base_model) config.recipe.base_model = below_root(config, *config.recipe.base_model);
+    if (config.recipe.tokenizer_source && config.recipe.tokenizer_source != "base")
+        config.recipe.tokenizer_source = below_root(config, *config.recipe.tokenizer_source);
     for (SearchTask& task : config.tasks)
         for (std::string* each : {&task.search, &task.heldout, &task.validation})
             if (!each->empty()) *each = below_root(config, *each);
