@@ -3,6 +3,7 @@
 
 #include "kernels/methods.h"
 #include "src/base/error.h"
+#include "src/search/hand_made.h"
 #include "src/search/recipe_space.h"
 
 namespace amalgam {
@@ -65,7 +66,9 @@ class ParameterSpace final : public RecipeSpace {
             }
             for (const SourceEntry& model : recipe.models) append(field, recipe, &model, genome);
         }
-        if (config_.choose_models) genome.resize(genes_.size(), 1);
+        if (config_.choose_models)
+            for (const SourceEntry& model : recipe.models)
+                genome.push_back(is_left_out(config_, recipe, model) ? 0 : 1);
         for (size_t gene = 0; gene < genome.size(); ++gene)
             genome[gene] = std::clamp(genome[gene], genes_[gene].low, genes_[gene].high);
         return genome;
@@ -117,14 +120,11 @@ class ParameterSpace final : public RecipeSpace {
     /// What a recipe says in the middle of each group.
     void append(const GeneField& field, const Recipe& recipe, const SourceEntry* model,
                 std::vector<double>& genome) const {
-        const Parameter* found = nullptr;
-        if (model && model->parameters.contains(field.name)) found = &model->parameters.at(field.name);
-        if (!found && recipe.parameters.contains(field.name)) found = &recipe.parameters.at(field.name);
+        const Parameter found = whole_parameter(method_.fields[size_t(method_.field(field.name))], recipe, model);
         for (size_t filter = 0; filter <= field.filters.size(); ++filter)
             for (int group = 0; group < field.layer_groups; ++group)
-                genome.push_back(found ? value_at(*found, filter < field.filters.size() ? field.filters[filter] : "",
-                                                  depth(field, group), field.start)
-                                       : field.start);
+                genome.push_back(value_at(found, filter < field.filters.size() ? field.filters[filter] : "",
+                                          depth(field, group), field.start));
     }
     double depth(const GeneField& field, int group) const {
         if (field.layer_groups == 1) return 0.5;

@@ -9,6 +9,7 @@
 #include "src/recipe/check_recipe.h"
 #include "src/recipe/reporter.h"
 #include "src/recipe/value.h"
+#include "src/search/hand_made.h"
 #include "src/search/model_names.h"
 #include "src/search/optimisers.h"
 
@@ -287,6 +288,11 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.racing_level = reader.number("racing_level", config.racing_level, 0, 0.5);
     config.public_tests = reader.boolean("public_tests", false);
     config.hand_made_files = reader.texts("hand_made", 1000);
+    if (config.space == SearchSpace::data_flow && !config.hand_made_files.empty())
+        reporter.fail_at(
+            reader.line("hand_made"),
+            "search.hand_made: recipes made by hand are numbers of a method, which space = \"dfs\" does not "
+            "search for: leave it out, or search space = \"ps-dfs\"");
     config.lease = reader.number("lease", config.lease, 0.01, 1e9);
 }
 
@@ -371,7 +377,7 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
 SearchConfig read_search(Files& files, const std::string& path, const RecipeOptions& options) {
     SearchConfig config = parse_search(files.read_all(path, max_recipe_bytes), path, options);
     for (const std::string& file : config.hand_made_files)
-        config.hand_made.push_back(read_recipe(files, file, {{}, options.allow_unknown}));
+        config.hand_made.push_back(hand_made_candidate(config, read_recipe(files, file, {{}, options.allow_unknown})));
     return config;
 }
 

@@ -72,7 +72,8 @@ test.expect(trajectory("seed") != path, "another seed has no effect")
 
 # Numbers that somebody knows
 known = [round(0.1 * number, 1) for number in range(4)]
-hand = test.recipe("hand", "task_arithmetic", [f"m{number}" for number in range(4)], "b", "weight = 0")
+known_models = [f"models/{name}" for name in ("math-en", "math2-en", "lang-ja", "distract")]
+hand = test.recipe("hand", "task_arithmetic", known_models, "models/base", "weight = 0")
 with open(test.place(hand)) as file:
     text = file.read()
 for weight in known:

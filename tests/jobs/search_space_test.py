@@ -102,4 +102,28 @@ write_model(test.place("wide"), expert_values(test.shapes, 1, 0), "BF16")
 refused("models of different width", search("widths", [model("lang-ja"), "wide"], 'space = "dfs"'),
         contains=["wide is [333", "lang-ja it is [96", "cannot follow each other"])  # fmt: skip
 refused("no such tokenizer", depths, "--set", "merge.tokenizer_source=none", contains=[test.place("none")])
+
+# Recipes made by hand are those of other orders, never of other models or numbers
+numbers = search("numbers", [model("math-en"), "other"], "genes.weight = { low = -1, high = 3 }")
+by_hand = ["--set", f'search.hand_made=["{test.place("hand.toml")}"]']
+bounds = "(must be in [-1, 3], the bounds of search.genes.weight)"
+for first, weight, message in (
+    ("math-en", 0.25, ""),
+    ("third", 0.25, "model=third is none of [merge] (math-en, other)"),
+    ("math-en", 9, "weight of math-en=9 " + bounds),
+):
+    test.write("hand.toml", f"""merge_method = "linear"
+models = [
+  {{ model = "other", parameters.weight = 1.5 }},
+  {{ model = "{first}", parameters.weight = {weight} }},
+]
+""")  # fmt: skip
+    if message:
+        refused(f"by hand: {message}", numbers, *by_hand, contains=["hand.toml:4: " + message])
+        continue
+    evolve(numbers, "numbers", *by_hand, "--no-checkpoint")
+    with open(test.place("numbers", "journal.jsonl")) as file:
+        records = [json.loads(line[17:]) for line in file]
+    genomes = [record["genome"] for record in records if record.get("origin") == "injected"]
+    test.expect(genomes == [[weight, 1.5]], f"by hand: {genomes}")
 test.done()
