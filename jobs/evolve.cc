@@ -339,6 +339,7 @@ int group_count(const Arguments& arguments, const Communicator& world) {
 }
 
 int run_alone(const Arguments& arguments, const SearchInputs& inputs, Files& files, Communicator& world) {
+    group_count(arguments, world);
     InstructionScorer scorer(arguments, files, inputs, world, world);
     const auto groups = groups_in_process([&](const std::string& text) { return scorer.score(text); });
     bool lost = false;

@@ -126,4 +126,9 @@ models = [
         records = [json.loads(line[17:]) for line in file]
     genomes = [record["genome"] for record in records if record.get("origin") == "injected"]
     test.expect(genomes == [[weight, 1.5]], f"by hand: {genomes}")
+
+# Groups need ranks, without mpirun too
+for ranks in (0, 2):
+    found = evolve(numbers, "refused", "--groups", "3", code=2, launcher=test.launcher(ranks))
+    test.expect("--groups 3: must be from 1 to 1" in found.stderr, f"--groups 3, {ranks} ranks", found)
 test.done()
