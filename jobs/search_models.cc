@@ -50,6 +50,15 @@ void check_depths(Files& files, const SearchInputs& inputs) {
             model.layers);
 }
 
+/// A merge of the models whatever its numbers: weights may begin at 0, of which no recipe makes a mean.
+Recipe any_merge(const SearchConfig& config) {
+    Recipe recipe = config.recipe;
+    for (const GeneField& gene : config.genes)
+        if (gene.name == "weight")
+            for (SourceEntry& model : recipe.models) model.parameters[gene.name] = {{{"", {1.0}}}, gene.line};
+    return recipe;
+}
+
 /// All layers that a path may take.
 Recipe stacked_models(const SearchConfig& config) {
     Recipe recipe;
@@ -96,7 +105,7 @@ void open_models(Files& files, SearchInputs& inputs) {
         inputs.sources.push_back(open_model(files, config, entry.model));
     const bool merges = config.space != SearchSpace::data_flow;
     if (merges) check_depths(files, inputs);
-    const Merge merge = resolve(files, merges ? config.recipe : stacked_models(config));
+    const Merge merge = resolve(files, merges ? any_merge(config) : stacked_models(config));
     for (const std::string& warning : merge.warnings) log_warning("{}", warning);
     if (merges) {
         std::vector<std::string> names;

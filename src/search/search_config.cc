@@ -117,7 +117,13 @@ GeneField read_gene(const Value::Member& member, const Field& field, const Reade
     gene.high = reader.number("high", field.search_high, field.low, field.high);
     if (!(gene.low < gene.high))
         reporter.fail_at(reader.line("high"), "{}: low={} must be below high={}", name, gene.low, gene.high);
-    const double middle = (gene.low + gene.high) / 2;
+    double middle = (gene.low + gene.high) / 2;
+    if (field.kind == FieldKind::integer) {
+        middle = std::round(middle);
+        for (const auto& [key, value] : {std::pair("low", gene.low), {"high", gene.high}})
+            if (value != std::round(value))
+                reporter.fail_at(reader.line(key), "{}.{}={}: {} takes whole numbers", name, key, value, field.name);
+    }
     gene.start = reader.number("start", middle, gene.low, gene.high);
     gene.sigma =
         reader.number("sigma", (gene.high - gene.low) / 6, 1e-9 * (gene.high - gene.low), gene.high - gene.low);

@@ -127,6 +127,13 @@ models = [
     genomes = [record["genome"] for record in records if record.get("origin") == "injected"]
     test.expect(genomes == [[weight, 1.5]], f"by hand: {genomes}")
 
+# Weights may begin at 0, whole numbers between two of them
+evolve(search("zero", [model("math-en"), "other"], "genes.weight = { low = -1, high = 1 }"), "zero", "--no-checkpoint")
+whole = search("whole", [model("math-en"), "other"], "genes.max_iter = { low = 1, high = 4 }",
+               'merge_method = "karcher"\ndtype = "bfloat16"')  # fmt: skip
+evolve(whole, "whole", "--no-checkpoint")
+test.expect(result("whole")["best"]["genome"]["max_iter"] in range(1, 5), "a whole number")
+
 # Groups need ranks, without mpirun too
 for ranks in (0, 2):
     found = evolve(numbers, "refused", "--groups", "3", code=2, launcher=test.launcher(ranks))

@@ -65,5 +65,16 @@ TEST(SearchConfig, AModelTwiceIsASlipButOnAPath) {
     EXPECT_THAT(refusal(search_text("\"m/a\", \"m/b\", \"m/a\"", "space = \"dfs\"\n" + weights)), "");
 }
 
+TEST(SearchConfig, WholeNumbersBeginAtOne) {
+    const auto text = [](const std::string& gene) {
+        return "[merge]\nmerge_method = \"karcher\"\nmodels = [\"m/a\", \"m/b\"]\n[search]\ngenes.max_iter = { " +
+               gene + " }\n[[tasks]]\nsearch = \"s\"\n";
+    };
+    EXPECT_EQ(parse_search(text("low = 1, high = 4"), "search.toml").genes[0].start, 3);
+    EXPECT_EQ(parse_search(text("low = 1, high = 2"), "search.toml").genes[0].start, 2);
+    EXPECT_THAT(refusal(text("low = 1.5, high = 4")),
+                HasSubstr("search.toml:5: search.genes.max_iter.low=1.5: max_iter takes whole numbers"));
+}
+
 }  // namespace
 }  // namespace amalgam
