@@ -55,6 +55,8 @@ constexpr Option options[] = {
      "weights are and the processor multiplies it [float32]"},
     {"threads", "N", "never changes the result [one a core]"},
     {"allow-unknown", "", "warn about keys of config.json and tensors that are not known instead of failing"},
+    {"on-mismatch", "WHAT", "of merges, as in amalgam merge: error or skip [error]"},
+    {"integers", "WHAT", "of merges, as in amalgam merge: error or base [error]"},
 };
 constexpr std::string_view description =
     "Runs the model over the tasks and prints a score for each, from 0 to 1, and their mean by weight. Tasks hold "
@@ -90,6 +92,12 @@ Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& mode
         fail("--compute bfloat16: this processor has no instructions for it (AVX512-BF16 or AMX); use float32 or auto");
     const bool half = name == "bfloat16" || (name == "auto" && model.all_bfloat16 && has_bfloat16);
     return half ? Compute::bfloat16 : Compute::float32;
+}
+
+ResolveOptions resolve_options(const Arguments& arguments) {
+    constexpr std::string_view mismatches[] = {"error", "skip"};
+    constexpr std::string_view integers[] = {"error", "base"};
+    return {arguments.choice("on-mismatch", mismatches) == "skip", arguments.choice("integers", integers) == "base"};
 }
 
 int thread_count(const Arguments& arguments, const Communicator& ranks) {

@@ -11,6 +11,7 @@
 #include "src/comm/communicator.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/evaluate.h"
+#include "src/recipe/resolve.h"
 
 namespace amalgam {
 
@@ -36,6 +37,8 @@ Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& mode
 /// GPUs do not.
 std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, ThreadPool& pool, const Communicator& all,
                                                 Communicator* ranks);
+/// What --on-mismatch and --integers say.
+ResolveOptions resolve_options(const Arguments& arguments);
 int thread_count(const Arguments& arguments, const Communicator& ranks);
 
 /// What is to be scored. Throws UsageError unless it is one of MODEL, --recipe and --recipes.

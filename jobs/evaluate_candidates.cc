@@ -79,6 +79,7 @@ class RecipeScorer {
         EvaluatorSettings settings;
         settings.memory = memory;
         settings.allow_unknown = arguments_.has("allow-unknown");
+        settings.rules = resolve_options(arguments_);
         settings.compute = [this](const DecoderCheckpoint& model) {
             return choose_compute(arguments_, model, device_->has_bfloat16());
         };

@@ -29,6 +29,7 @@ class ExternalScorer {
         is_worker_ = arguments.has("worker");
         options_.command = arguments.text(is_worker_ ? "worker" : "command");
         options_.score_at = arguments.text("score-at", options_.score_at);
+        rules_ = resolve_options(arguments);
         options_.timeout = arguments.number("timeout", options_.timeout, 0, 1e9);
         if (is_worker_) worker_ = std::make_unique<Worker>(options_);
     }
@@ -48,6 +49,10 @@ class ExternalScorer {
         merge.memory = arguments_.bytes("memory", free_memory() / 2 / uint64_t(ranks_.node_size()));
         merge.threads = thread_count(arguments_, ranks_);
         merge.device = DeviceKind::cpu;
+        // Groups of a recipe are ranks of one merge, and here is one: it has to see all models.
+        merge.model_groups = 1;
+        merge.skip_on_mismatch = rules_.skip_on_mismatch;
+        merge.take_integers = rules_.take_integers;
         merge.allow_unknown = arguments_.has("allow-unknown");
         merge.quiet = true;
         merge.command = "amalgam merge";
@@ -59,7 +64,7 @@ class ExternalScorer {
     /// What the merge writes, with a margin for headers, index and model card.
     uint64_t bytes_of(const std::string& path, const std::vector<std::string>& set) {
         const Recipe recipe = read_recipe(*files_, path, {set, arguments_.has("allow-unknown")});
-        const Merge merge = resolve(*files_, recipe, {});
+        const Merge merge = resolve(*files_, recipe, rules_);
         constexpr uint64_t margin = uint64_t(4) << 20;
         uint64_t bytes = margin + merge.tasks.size() * 1000;
         for (const TensorTask& task : merge.tasks)
@@ -90,6 +95,7 @@ class ExternalScorer {
     std::unique_ptr<Communicator> world_;
     bool is_worker_ = false;
     ExternalOptions options_;
+    ResolveOptions rules_;
     std::unique_ptr<Worker> worker_;
     int64_t candidates_ = 0;
 };

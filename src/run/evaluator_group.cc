@@ -8,7 +8,6 @@
 
 #include "src/evaluate/decoder.h"
 #include "src/plan/candidate_memory.h"
-#include "src/recipe/resolve.h"
 #include "src/run/candidate.h"
 
 namespace amalgam {
@@ -57,7 +56,7 @@ struct Resolved {
 Resolved resolve_candidate(Files& files, const Recipe& recipe, const std::string& name,
                            const EvaluatorSettings& settings) {
     Resolved result;
-    result.merge = resolve(files, recipe, {});
+    result.merge = resolve(files, recipe, settings.rules);
     Checkpoint checkpoint;
     checkpoint.path = name;
     checkpoint.config = merged_config(result.merge).text;

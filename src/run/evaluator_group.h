@@ -13,6 +13,7 @@
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/evaluate.h"
 #include "src/recipe/recipe.h"
+#include "src/recipe/resolve.h"
 #include "src/run/candidate_maker.h"
 
 namespace amalgam {
@@ -23,6 +24,7 @@ std::unique_ptr<Files> remembering_files(Files& source);
 struct EvaluatorSettings {
     uint64_t memory = 0;  ///< bytes for all that is kept and worked on; the mapped models come on top
     bool allow_unknown = false;
+    ResolveOptions rules;  ///< for models that do not fit together
     /// What to compute with, once it is known what the model is; throws Error for what this processor cannot do.
     std::function<Compute(const DecoderCheckpoint&)> compute;
     EvaluationDevice* device = nullptr;  ///< scores with these ranks, and outlives the evaluator; nullptr: the CPU does

@@ -7,6 +7,7 @@ candidates_test.py PROGRAM MPIEXEC [light]
 import json
 import os
 import shutil
+import struct
 import sys
 
 from merging import ROOT, Merging
@@ -47,6 +48,21 @@ def written_text(source, name, items):
     head = {"task": {"metric": "rouge_l", "limit": 9}}
     kept = [{key: line[key] for key in ("prompt_ids", "answer_ids")} for line in lines]
     return test.write(name, "".join(json.dumps(line) + "\n" for line in [head, *kept]))
+
+
+def misfitting_copy(source, name, tensor):
+    """A model one of whose vectors has become a matrix of one column"""
+    copy = shutil.copytree(model(source), test.place(name))
+    path = os.path.join(copy, "model.safetensors")
+    with open(path, "rb") as file:
+        data = file.read()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    header[tensor]["shape"].append(1)
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    return copy
 
 
 RECIPES = [
@@ -94,6 +110,17 @@ first, second = scores("--recipes", test.write("alike.txt", "\n".join(lines) + "
 test.expect(facts(first) == facts(second) == facts(scores(model("base"))), "the base, merged with itself, is another")
 test.expect(first["tensors"]["folded"] > 0 and first["tensors"]["known"] == 0, f"{first['tensors']}")
 test.expect(second["tensors"]["folded"] == 0 and second["tensors"]["known"] > 0, f"{second['tensors']}")
+
+# A model that does not fit is left out of a tensor where that is asked for, as in the written merge.
+misfit = misfitting_copy("math2-en", "misfit", "model.layers.0.input_layernorm.weight")
+unfit = test.recipe("unfit", "ties", [model("math-en"), misfit], model("base"), "weight = 0.8, density = 0.4")
+skip = ("--on-mismatch", "skip")
+test.expect(test.merge(unfit, test.place("out"), *skip, "--quiet").returncode == 0, "merge of what does not fit")
+written = facts(scores(test.place("out")))
+shutil.rmtree(test.place("out"))
+test.expect(facts(scores("--recipe", unfit, *skip)) == written, "what does not fit: other scores in memory")
+test.expect_error(1, "evaluate", "--recipe", unfit, "--task", TASK, cwd=test.root, contains=["--on-mismatch skip"])
+test.expect_error(2, "evaluate", "--recipe", unfit, "--task", TASK, "--on-mismatch", "x", contains=["error, skip"])
 
 # Many, of which some fail.
 lines = [

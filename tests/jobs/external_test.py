@@ -147,6 +147,15 @@ told = [c.get("score") for c in json.loads(result.stdout)["candidates"]]
 test.expect(told == [scores[0], None, scores[0], scores[1], scores[0]], f"three ranks: {told}", result)
 expect_nothing_left("three ranks")
 
+# Models for the disks of different nodes: a merge for a program is one rank's work.
+spread = test.write("spread.toml", 'merge_method = "linear"\n' + "".join(
+    f'[[models]]\nmodel = "{os.path.join(ZOO, name)}"\ngroup = {group}\nparameters = {{ weight = 1 }}\n'
+    for group, name in enumerate(("math-en", "lang-ja"))))
+result = evaluate("--recipe", spread, *COMMAND, "--json", "-")
+test.expect(result.returncode == 0, "models in groups", result)
+test.expect(result.returncode or json.loads(result.stdout)["score"] == expected(spread, "--model-groups", 1),
+            "models in groups: another merge", result)
+
 # A checkpoint that is there already is scored where it is.
 base = os.path.join(ZOO, "base")
 result = evaluate(base, "--command", f"test {{model}} = {shlex.quote(base)} && echo '{{\"score\": 0.125}}'")
