@@ -1,9 +1,14 @@
 // amalgam evaluate: scores of a checkpoint on task files.
 #include "src/evaluate/evaluate.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "jobs/commands.h"
 #include "jobs/evaluate.h"
@@ -11,6 +16,7 @@
 #include "jobs/on_ranks.h"
 #include "jobs/table.h"
 #include "src/base/log.h"
+#include "src/base/nearest.h"
 #include "src/device/device.h"
 #include "src/evaluate/checkpoint_reader.h"
 #include "src/evaluate/decoder.h"
@@ -120,13 +126,40 @@ void set_weights(const Arguments& arguments, std::vector<Task>& tasks) {
                 task.weight = weight;
                 found = true;
             }
-        if (!found) throw UsageError(fmt::format("--weight {}: there is no task of this name", printable(text, 100)));
+        if (found) continue;
+        const std::vector<std::string_view> names = [&] {
+            std::vector<std::string_view> all;
+            for (const Task& task : tasks) all.push_back(task.name);
+            return all;
+        }();
+        throw UsageError(fmt::format("--weight {}: there is no task of this name{}", printable(text, 100),
+                                     did_you_mean(text.substr(0, equals), names)));
     }
+}
+
+/// Tasks of one name get what tells them apart: math-ja/search and math-ja/heldout, else their paths.
+void tell_apart(std::vector<Task>& tasks) {
+    const auto rename_equals = [&](const auto& new_name) {
+        std::map<std::string, int> counts;
+        for (const Task& task : tasks) ++counts[task.name];
+        for (Task& task : tasks)
+            if (counts[task.name] > 1) task.name = new_name(task);
+    };
+    rename_equals([](const Task& task) {
+        return fmt::format("{}/{}", task.name, std::filesystem::path(task.path).stem().string());
+    });
+    rename_equals([](const Task& task) { return task.path; });
+    for (size_t i = 0; i < tasks.size(); ++i)
+        for (size_t j = 0; j < i; ++j)
+            if (tasks[i].name == tasks[j].name)
+                throw UsageError(fmt::format("--task {}: a second task of the name {}; give each file once",
+                                             printable(tasks[i].path), printable(tasks[i].name, 100)));
 }
 
 std::vector<Task> read_tasks(Files& files, const Arguments& arguments) {
     std::vector<Task> tasks;
     for (const std::string& path : arguments.texts("task")) tasks.push_back(read_task(files, path));
+    tell_apart(tasks);
     set_weights(arguments, tasks);
     return tasks;
 }
@@ -188,8 +221,16 @@ void write_json(const std::string& path, const std::string& text) {
 
 void write_scores(const Arguments& arguments, const Json& json, const std::string& table) {
     const std::string out = arguments.text("json");
-    if (!out.empty() && out != "-") write_json(out, json_text(json));
-    print_out(out == "-" ? json_text(json) : table);
+    if (out == "-") return print_out(json_text(json));
+    // Whichever of the two fails, the other is not lost.
+    std::string error;
+    try {
+        if (!out.empty()) write_json(out, json_text(json));
+    } catch (const Error& caught) {
+        error = caught.what();
+    }
+    print_out(table);
+    check(error.empty(), "{}", error);
 }
 
 namespace {
@@ -215,6 +256,25 @@ void evaluate_model(const Arguments& arguments, Files& files, const std::vector<
         write_scores(arguments, evaluation_json(evaluation, path, compute), evaluation_text(evaluation));
 }
 
+/// What scores would be lost for at the end. What is there stays as it is.
+std::string json_problem(const std::string& path) {
+    using std::filesystem::file_type;
+    std::error_code unknown;
+    const file_type kind = std::filesystem::status(path, unknown).type();
+    // Opening a pipe would tell its reader of an end.
+    if (path.empty() || path == "-" ||
+        (kind != file_type::regular && kind != file_type::directory && kind != file_type::not_found))
+        return "";
+    const bool is_new = std::filesystem::symlink_status(path, unknown).type() == file_type::not_found;
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0)
+        return fmt::format("--json {}: cannot be written: {}; nothing has been scored yet", printable(path),
+                           errno_text(errno));
+    ::close(file);
+    if (is_new) ::unlink(path.c_str());
+    return "";
+}
+
 int run(const Arguments& arguments) {
     check_candidates(arguments);
     const bool external = is_external(arguments), merges = arguments.has("recipe") || arguments.has("recipes");
@@ -222,6 +282,7 @@ int run(const Arguments& arguments) {
     return run_on_ranks([&](Session& session) {
         Communicator& ranks = session.world();
         const auto files = disk_files();
+        ranks.agree(ranks.rank() == 0 ? json_problem(arguments.text("json")) : "");
         if (external) {
             evaluate_externally(arguments, *files, ranks);
             return 0;

@@ -15,7 +15,15 @@
 namespace amalgam {
 namespace {
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+/// The first line of an error; if it only announces others, as a program's last words, the last of them too.
+std::string in_one_line(std::string_view text) {
+    const std::string_view blanks = " \t\n";
+    const std::string_view first = text.substr(0, text.find('\n'));
+    text = text.substr(0, text.find_last_not_of(blanks) + 1);
+    if (!first.ends_with(':') || text.size() <= first.size()) return std::string(first);
+    const std::string_view last = text.substr(text.rfind('\n'));
+    return fmt::format("{} {}", first, last.substr(last.find_first_not_of(blanks)));
+}
 
 std::string candidate_name(const CandidateLine& line) {
     std::string name = line.recipe;
@@ -95,6 +103,35 @@ class RecipeScorer {
     double idle_ = 0;  ///< share of the threads' time in the last call
 };
 
+/// Writes what came of the candidates: a line of JSON for each, in the order in which its group scored them. Returns what the
+/// whole fails with.
+std::string report_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, int groups,
+                        const std::vector<std::string>& parts) {
+    std::vector<std::istringstream> texts;
+    for (const std::string& part : parts)
+        if (!part.empty()) texts.emplace_back(part);
+    Json all = Json::array();
+    Table table("lrl");
+    table.add({"candidate", "score", ""});
+    size_t failed = 0;
+    for (size_t number = 0; number < lines.size(); ++number) {
+        std::string text;
+        std::getline(texts[number % size_t(groups)], text);
+        Json json = Json::parse(text);
+        const bool broken = json.contains("error");
+        failed += broken;
+        table.add({candidate_name(lines[number]),
+                   broken ? std::string() : fmt::format("{:.4f}", json["score"].get<double>()),
+                   broken ? in_one_line(json["error"].get<std::string>()) : std::string()});
+        all.push_back(std::move(json));
+    }
+    write_scores(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
+    if (failed == lines.size())
+        return fmt::format("no candidate has a score: all {} failed, for the reasons given with them", failed);
+    if (failed > 0) log_warning("{} of {} candidates failed, for the reasons given with them", failed, lines.size());
+    return "";
+}
+
 }  // namespace
 
 std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
@@ -127,8 +164,13 @@ void check_candidates(const Arguments& arguments) {
         int(!arguments.positionals.empty()) + int(arguments.has("recipe")) + int(arguments.has("recipes"));
     if (given == 0) throw UsageError("MODEL, --recipe or --recipes is missing: what is to be scored?");
     if (given > 1) throw UsageError("MODEL, --recipe and --recipes: give one of them");
-    if (arguments.has("group") && !arguments.has("recipe") && !arguments.has("recipes"))
+    if (arguments.positionals.empty()) return;
+    if (arguments.has("group"))
         throw UsageError("--group belongs to --recipe and --recipes: all ranks score one MODEL together");
+    for (std::string_view option : {"set", "memory", "scratch", "on-mismatch", "integers"})
+        if (arguments.has(option))
+            throw UsageError(fmt::format(
+                "--{} belongs to --recipe and --recipes: a MODEL is scored as it is; leave it out", option));
 }
 
 void score_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, const CandidateGroups& groups,
@@ -148,26 +190,7 @@ void score_list(const Arguments& arguments, const std::vector<CandidateLine>& li
         if (groups.leads) own += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     }
     const std::vector<std::string> parts = groups.ranks.gather(own, 0);
-    if (groups.ranks.rank() != 0) return;
-    std::vector<std::istringstream> texts;
-    for (const std::string& part : parts)
-        if (!part.empty()) texts.emplace_back(part);
-    Json all = Json::array();
-    Table table("lrl");
-    table.add({"candidate", "score", ""});
-    int failed = 0;
-    for (size_t number = 0; number < lines.size(); ++number) {
-        std::string text;
-        std::getline(texts[number % size_t(groups.count)], text);
-        Json json = Json::parse(text);
-        const bool broken = json.contains("error");
-        failed += broken;
-        table.add({candidate_name(lines[number]),
-                   broken ? std::string() : fmt::format("{:.4f}", json["score"].get<double>()),
-                   broken ? first_line(json["error"]) : std::string()});
-        all.push_back(std::move(json));
-    }
-    write_scores(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
+    groups.ranks.agree(groups.ranks.rank() == 0 ? report_list(arguments, lines, groups.count, parts) : "");
 }
 
 void evaluate_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks,

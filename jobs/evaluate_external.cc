@@ -130,6 +130,11 @@ bool is_external(const Arguments& arguments) {
             fmt::format("--group and --{}: every rank has a program of its own; leave --group out", given));
     if (arguments.text(given).find_first_not_of(" \t\n") == std::string::npos)
         throw UsageError(fmt::format("--{} is empty: what is to be run?", given));
+    try {
+        check_place(arguments.text("score-at", ExternalOptions().score_at));
+    } catch (const Error& error) {
+        throw UsageError(fmt::format("--score-at: {}", error.what()));
+    }
     return true;
 }
 

@@ -189,6 +189,8 @@ ExternalScore find_score(std::string_view output, const std::string& place) {
     return read_score(find_object(output), place);
 }
 
+void check_place(const std::string& place) { path_of(place); }
+
 std::string fill_in(const std::string& command, const std::string& model) {
     constexpr std::string_view mark = "{model}";
     std::string result;

@@ -38,6 +38,9 @@ constexpr size_t most_answer_bytes = size_t(8) << 20;
 /// "score". NaN and Infinity, as Python writes them, are read as null. Throws Error with the reason.
 ExternalScore find_score(std::string_view output, const std::string& place);
 
+/// Throws Error for what can be no such place.
+void check_place(const std::string& place);
+
 /// The command with every {model} replaced by the path as a word of the shell.
 std::string fill_in(const std::string& command, const std::string& model);
 

@@ -72,7 +72,29 @@ with tempfile.TemporaryDirectory() as folder:
     program.expect_error(1, "evaluate", model, "--task", os.path.join(folder, "none"), contains=["no such task file"])
     program.expect_error(1, "evaluate", os.path.join(folder, "none"), "--task", math, contains=["none"])
     program.expect_error(1, "evaluate", model, "--task", math, "--json", os.path.join(folder, "no/such/folder"),
-                         contains=["cannot be written"])
+                         contains=["cannot be written", "nothing has been scored yet"])
+    # What can be known at the end only costs no table; what is there is not touched before.
+    result = program.run("evaluate", model, "--task", math, "--json", "/dev/full")
+    program.expect(result.returncode == 1 and "0.9062" in result.stdout and "/dev/full" in result.stderr, "a full disk",
+                   result)
+    program.expect_error(1, "evaluate", model, "--task", bad, "--json", out, contains=["bad.jsonl"])
+    program.expect(json.load(open(out)) == found, "a run that fails leaves earlier results")
+    unborn = os.path.join(folder, "unborn.json")
+    program.expect_error(1, "evaluate", model, "--task", bad, "--json", unborn, contains=["bad.jsonl"])
+    program.expect(not os.path.exists(unborn), "a run that fails leaves an empty file")
+
+    # Tasks of one name are told apart.
+    both = [word for each in ("search", "heldout") for word in ("--task", math.replace("search", each))]
+    result = program.run("evaluate", model, *both, "--weight", "math-en/heldout=0", "--json", "-")
+    program.expect(result.returncode == 0, "two files of a task", result)
+    tasks_found = json.loads(result.stdout)["tasks"]
+    program.expect([(t["name"], t["weight"]) for t in tasks_found] == [("math-en/search", 1), ("math-en/heldout", 0)],
+                   "names of two files of a task", result)
+    program.expect_error(2, "evaluate", model, *both, "--weight", "math-en=0",
+                         contains=["no task of this name", "math-en/search"])
+    program.expect_error(2, "evaluate", model, *both[:2], *both[:2], contains=["second task", "once"])
+    for option in ("--set", "--memory", "--on-mismatch", "--integers"):
+        program.expect_error(2, "evaluate", model, "--task", math, option, "skip", contains=[f"{option} belongs to"])
     program.expect_error(2, "evaluate", model, contains=["--task is missing"])
     program.expect_error(2, "evaluate", model, "--task", math, "--weight", "other=1", contains=["no task of this name"])
     program.expect_error(2, "evaluate", model, "--task", math, "--weight", "math-en=x", contains=["--weight"])

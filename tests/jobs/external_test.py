@@ -101,7 +101,9 @@ lines = [good, fails, json.dumps({"recipe": good, "set": [override]}), hangs, "m
 test.write("list.txt", "\n".join(lines) + "\n")
 for words, name in ((COMMAND, "command"), (WORKER, "worker")):
     result = evaluate("--recipes", "list.txt", *words, "--timeout", 12 if test.light else 4, "--scratch", SCRATCH, "--json", "-")
-    test.expect(result.returncode == 0 and result.stderr == "", f"{name}: a list", result)
+    test.expect(result.returncode == 0, f"{name}: a list", result)
+    test.expect([line for line in result.stderr.splitlines() if line] ==
+                ["warning: 3 of 6 candidates failed, for the reasons given with them"], f"{name}: what is said", result)
     found = json.loads(result.stdout)
     first, failed, second, hung, missing, last = found["candidates"]
     test.expect(found["failed"] == 3, f"{name}: {found['failed']} failed, 3 should")
@@ -146,6 +148,18 @@ test.expect(result.returncode == 0, "three ranks", result)
 told = [c.get("score") for c in json.loads(result.stdout)["candidates"]]
 test.expect(told == [scores[0], None, scores[0], scores[1], scores[0]], f"three ranks: {told}", result)
 expect_nothing_left("three ranks")
+
+# All of them; the table shows the last of a program's words.
+test.write("two.txt", "\n".join([fails, fails]) + "\n")
+for ranks in (0, 2):
+    result = evaluate("--recipes", "two.txt", *WORKER, "--json", "all.json", launcher=test.launcher(ranks))
+    test.expect(result.returncode == 1, f"{ranks} ranks: no candidate has a score", result)
+    test.expect(result.stderr.count("error: no candidate has a score: all 2 failed") == 1, f"{ranks} ranks", result)
+    test.expect(json.load(open(test.place("all.json")))["failed"] == 2, f"{ranks} ranks: results of failures", result)
+    lines = [line for line in result.stdout.splitlines() if line.startswith("fails.toml")]
+    test.expect(len(lines) == 2 and all("exit code 1" in line and "its last words: this one fails" in line for line in lines),
+                "reasons in the table", result)
+    os.remove(test.place("all.json"))
 
 # Models for the disks of different nodes: a merge for a program is one rank's work.
 spread = test.write("spread.toml", 'merge_method = "linear"\n' + "".join(
@@ -193,6 +207,15 @@ test.expect_error(2, "evaluate", base, "--task", "x.jsonl", "--timeout", 3, cont
 test.expect_error(2, "evaluate", "--command", "true", contains=["what is to be scored"])
 test.expect_error(2, "evaluate", base, "--recipe", "x", "--command", "true", contains=["give one of them"])
 test.expect_error(2, "evaluate", base, "--command", " ", contains=["empty"])
+for place in ("", "/", "/a~2"):
+    test.expect_error(2, "evaluate", base, "--command", f"touch {test.place('asked')}", "--score-at", place,
+                      contains=["--score-at"])
+test.expect(not os.path.exists(test.place("asked")), "a command ran though its score has no place")
+test.expect_error(2, "evaluate", base, "--command", "true", "--scratch", SCRATCH, contains=["--scratch belongs to"])
+test.expect_error(2, "evaluate", base, "--command", "true", "--set", "a=1", contains=["--set belongs to"])
+test.expect_error(1, "evaluate", base, "--command", f"touch {test.place('asked')}", "--json", test.place("no", "where"),
+                  contains=["no/where", "nothing has been scored"])
+test.expect(not os.path.exists(test.place("asked")), "a command ran though its score cannot be kept")
 test.expect_error(1, "evaluate", "--recipe", test.place(good), "--command", "true", "--scratch", test.place("none"),
                   contains=["--scratch", "No such file"])
 test.done()
