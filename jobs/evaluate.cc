@@ -75,6 +75,14 @@ constexpr std::string_view examples =
     "amalgam evaluate --recipe ties.toml --set parameters.lambda=0.8 --task math-ja/search.jsonl\n"
     "amalgam evaluate --recipes list.txt --worker 'python3 configs/evaluators/transformers_worker.py task.jsonl'";
 
+/// How each model gets one rank, and thereby a GPU.
+std::string_view one_rank_advice(const Arguments& arguments) {
+    if (arguments.has("groups")) return "leave --groups out, so that each rank is a group";
+    if (arguments.has("recipes")) return "give --group 1, so that each rank scores merges on a GPU of its own";
+    if (arguments.has("recipe")) return "start one rank, or give --group 1";
+    return "start one rank";
+}
+
 }  // namespace
 
 std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, ThreadPool& pool, const Communicator& all,
@@ -83,11 +91,17 @@ std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, Thre
     const std::string name = arguments.choice("device", names);
     if (name == "cuda" && ranks)
         throw UsageError(
-            fmt::format("--device cuda: {} ranks would score a model together, which GPUs do not; use one "
-                        "rank, --group 1 for merges in memory, or --device cpu",
-                        ranks->size()));
-    if (name == "cuda" || (name == "auto" && !ranks && cuda_device_count() > 0))
-        return make_cuda_evaluation(all.node_rank(), all.node_size());
+            fmt::format("--device cuda: {} ranks would score a model together, which GPUs do not; {}, or give "
+                        "--device cpu",
+                        ranks->size(), one_rank_advice(arguments)));
+    if (name == "cpu" || (name == "auto" && cuda_device_count() == 0)) return make_cpu_evaluation(pool, ranks);
+    if (!ranks) return make_cuda_evaluation(all.node_rank(), all.node_size());
+    // The first group speaks for all; rank 0 of a search is in none.
+    if (ranks->rank() == 0 && all.rank() <= 1)
+        log_here(LogLevel::warning,
+                 "the CPU scores, though there is a GPU: {} ranks score a model together, which GPUs do not; {}, or "
+                 "give --device cpu if this is meant",
+                 ranks->size(), one_rank_advice(arguments));
     return make_cpu_evaluation(pool, ranks);
 }
 
@@ -179,8 +193,10 @@ Json item_json(const ItemResult& item, Metric metric) {
 
 }  // namespace
 
-Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute) {
-    Json json = {{"model", model}, {"compute", compute_name(compute)}, {"score", evaluation.score}};
+Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute,
+                     const EvaluationDevice& device) {
+    Json json = {
+        {"model", model}, {"device", device.name()}, {"compute", compute_name(compute)}, {"score", evaluation.score}};
     json["tasks"] = Json::array();
     for (const TaskResult& task : evaluation.tasks) {
         Json entry = {{"name", task.name},
@@ -253,7 +269,7 @@ void evaluate_model(const Arguments& arguments, Files& files, const std::vector<
         ranks.agree(fmt::format("{}: {}", printable(path), error.what()));
     }
     if (ranks.rank() == 0)
-        write_scores(arguments, evaluation_json(evaluation, path, compute), evaluation_text(evaluation));
+        write_scores(arguments, evaluation_json(evaluation, path, compute, *device), evaluation_text(evaluation));
 }
 
 /// What scores would be lost for at the end. What is there stays as it is.

@@ -29,12 +29,13 @@ void write_json(const std::string& path, const std::string& text);
 /// Where --json says, and the table unless that is standard output.
 void write_scores(const Arguments& arguments, const Json& json, const std::string& table);
 
-Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute);
+Json evaluation_json(const Evaluation& evaluation, const std::string& model, Compute compute,
+                     const EvaluationDevice& device);
 std::string evaluation_text(const Evaluation& evaluation);
 /// Throws Error for what the processor cannot do.
 Compute choose_compute(const Arguments& arguments, const DecoderCheckpoint& model, bool has_bfloat16);
 /// What --device says; `pool` outlives it. Ranks of one machine share out its GPUs; with `ranks`, these work together, which
-/// GPUs do not.
+/// GPUs do not: "auto" then says why the CPU is taken.
 std::unique_ptr<EvaluationDevice> choose_device(const Arguments& arguments, ThreadPool& pool, const Communicator& all,
                                                 Communicator* ranks);
 /// What --on-mismatch and --integers say.

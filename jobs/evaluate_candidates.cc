@@ -68,7 +68,7 @@ class RecipeScorer {
     }
     Json json(const std::string& path, const std::vector<std::string>& set) {
         const Scored scored = score(path, set);
-        Json json = evaluation_json(scored.evaluation, path, scored.compute);
+        Json json = evaluation_json(scored.evaluation, path, scored.compute, *device_);
         json["resident"] = scored.resident;
         json["seconds"] = {{"total", scored.seconds},
                            {"merge", scored.merge_seconds},
@@ -81,6 +81,7 @@ class RecipeScorer {
                            {"thresholds_counted", scored.counts.thresholds_counted}};
         return json;
     }
+    const EvaluationDevice& device() const { return *device_; }
 
   private:
     EvaluatorSettings settings(uint64_t memory) const {
@@ -218,7 +219,8 @@ void evaluate_candidates(const Arguments& arguments, Files& files, const std::ve
     if (own > 0) return;
     const Scored scored = scorer.score(arguments.text("recipe"), arguments.texts("set"));
     if (ranks.rank() == 0)
-        write_scores(arguments, evaluation_json(scored.evaluation, arguments.text("recipe"), scored.compute),
+        write_scores(arguments,
+                     evaluation_json(scored.evaluation, arguments.text("recipe"), scored.compute, scorer.device()),
                      evaluation_text(scored.evaluation));
 }
 

@@ -60,6 +60,7 @@ with tempfile.TemporaryDirectory() as folder:
                                    f"{where}: {a['log_likelihood']} and {b['log_likelihood']}")
         program.expect(abs(cpu["score"] - gpu["score"]) < 1e-6, f"{model}: {cpu['score']} and {gpu['score']}")
         program.expect(cpu["tasks"][0]["items"] != gpu["tasks"][0]["items"], f"{model}: the GPU was not asked")
+        program.expect(cpu["device"] == "cpu" and gpu["device"].startswith("GPU 0: "), f"{cpu['device']}, {gpu['device']}")
 
     if not few:
         half = scores("math-en", "cuda", "--compute", "bfloat16")
@@ -94,6 +95,25 @@ with tempfile.TemporaryDirectory() as folder:
         for a, b in zip(items, others):
             program.expect(abs(a["log_likelihood"] - b["log_likelihood"]) < 1e-4, f"candidates: {a} and {b}")
     if not few:
+        # Each rank takes a GPU of its own; ranks that work together have none, and say what to do.
+        listed = f"{folder}/two.txt"
+        with open(listed, "w") as file:
+            file.write(f"{folder}/sum.toml\n" * 2)
+        pair = environment(AMALGAM_EMULATION_DEVICES="2")
+        merges = ["evaluate", "--task", exact[0], "--json", "-", "--recipes", listed]
+        result = program.run(*merges, launcher=launcher, env=pair, timeout=500)
+        devices = [c["device"][:5] for c in json.loads(result.stdout)["candidates"]]
+        program.expect(devices == ["GPU 0", "GPU 1"] and result.stderr == "", f"auto with a GPU each: {devices}", result)
+        result = program.run(*merges, "--group", "2", launcher=launcher, env=pair, timeout=500)
+        devices = [c["device"] for c in json.loads(result.stdout)["candidates"]]
+        program.expect(devices == ["cpu", "cpu"], f"two ranks for a candidate: {devices}", result)
+        program.expect(result.stderr.count("warning: ") == 1 and "the CPU scores" in result.stderr
+                       and "--group 1" in result.stderr, "two ranks for a candidate: no reason", result)
+        whole = ["evaluate", os.path.join(ZOO, "math-en"), "--task", exact[0]]
+        result = program.run(*whole, launcher=launcher, env=pair, timeout=500)
+        program.expect(result.stderr.count("warning: ") == 1 and "start one rank" in result.stderr, "two ranks for a model", result)
+        result = program.run(*whole, "--device", "cpu", launcher=launcher, env=pair, timeout=500)
+        program.expect(result.returncode == 0 and result.stderr == "", "two ranks on the CPU that is asked for", result)
         program.expect(list_scores("cuda", launcher=launcher) == found, "two ranks with a GPU each give other scores")
         result = program.run(*candidates, "--group", "2", "--device", "cuda", launcher=launcher)
         program.expect(result.returncode == 2 and "--group 1" in result.stderr, "two ranks for one candidate", result)
