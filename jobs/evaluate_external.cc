@@ -29,6 +29,10 @@ class ExternalScorer {
         is_worker_ = arguments.has("worker");
         options_.command = arguments.text(is_worker_ ? "worker" : "command");
         options_.score_at = arguments.text("score-at", options_.score_at);
+        // MPI's own variables are kept from programs: these tell them which share of the machine is theirs.
+        const bool several = arguments.has("recipes");
+        options_.environment = {{"AMALGAM_LOCAL_RANK", std::to_string(several ? ranks.node_rank() : 0)},
+                                {"AMALGAM_LOCAL_RANKS", std::to_string(several ? ranks.node_size() : 1)}};
         rules_ = resolve_options(arguments);
         options_.timeout = arguments.number("timeout", options_.timeout, 0, 1e9);
         if (is_worker_) worker_ = std::make_unique<Worker>(options_);

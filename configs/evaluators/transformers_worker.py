@@ -94,10 +94,17 @@ def answer(request, tasks, options):
     }
 
 
+def default_device():
+    """A GPU for each of the workers that amalgam runs on this machine, as far as they go"""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('AMALGAM_LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="+", metavar="TASK.jsonl")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=default_device(), help="[a GPU by AMALGAM_LOCAL_RANK, else cpu]")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 [float32]")
     parser.add_argument("--batch", type=int, default=32, help="texts that are scored together [32]")
     options = parser.parse_args()

@@ -203,7 +203,8 @@ std::string fill_in(const std::string& command, const std::string& model) {
 ExternalScore run_command(const ExternalOptions& options, const ExternalCandidate& candidate) {
     ProcessOptions started;
     started.command = fill_in(options.command, candidate.model);
-    started.environment = {{"AMALGAM_MODEL", candidate.model}};
+    started.environment = options.environment;
+    started.environment.emplace_back("AMALGAM_MODEL", candidate.model);
     started.grace = options.grace;
     const Deadline deadline(options.timeout);
     Process process(started);
@@ -246,6 +247,7 @@ bool Worker::ask(const std::string& request, std::string& answer, std::string& w
         ProcessOptions started;
         started.command = options_.command;
         started.takes_input = true;
+        started.environment = options_.environment;
         started.grace = options_.grace;
         process_ = std::make_unique<Process>(started);
         ++starts_;

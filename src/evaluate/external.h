@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace amalgam {
@@ -23,10 +24,11 @@ struct ExternalCandidate {
 };
 
 struct ExternalOptions {
-    std::string command;             ///< for /bin/sh
-    std::string score_at = "score";  ///< see find_score()
-    double timeout = 3600;           ///< seconds for a candidate; 0: no limit
-    double grace = 5;                ///< seconds between asking a program to end and killing it
+    std::string command;                                           ///< for /bin/sh
+    std::string score_at = "score";                                ///< see find_score()
+    double timeout = 3600;                                         ///< seconds for a candidate; 0: no limit
+    std::vector<std::pair<std::string, std::string>> environment;  ///< added to this process's own
+    double grace = 5;  ///< seconds between asking a program to end and killing it
 };
 
 /// Bytes of an answer; of longer ones a command's end is looked at, and a worker's is an error.

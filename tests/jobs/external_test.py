@@ -149,6 +149,65 @@ told = [c.get("score") for c in json.loads(result.stdout)["candidates"]]
 test.expect(told == [scores[0], None, scores[0], scores[1], scores[0]], f"three ranks: {told}", result)
 expect_nothing_left("three ranks")
 
+# Which of the machine's programs one is; alone, the first of one.
+told = test.write("told.py", """
+import json, os, sys
+for line in sys.stdin:
+    local = [int(os.environ[f"AMALGAM_LOCAL_{name}"]) for name in ("RANK", "RANKS")]
+    print(json.dumps({"id": json.loads(line)["id"], "score": 1, "items": local}), flush=True)
+""")
+test.write("three.txt", "\n".join([good] * 3) + "\n")
+
+
+def local_ranks(*words, ranks):
+    result = evaluate(*words, "--scratch", SCRATCH, "--json", "-", launcher=test.launcher(ranks))
+    test.expect(result.returncode == 0, f"{words}, {ranks} ranks", result)
+    found = json.loads(result.stdout)
+    return [[item["score"] for item in c["tasks"][0]["items"]] for c in found.get("candidates", [found])]
+
+
+TELLER = ("--worker", f"{shlex.quote(sys.executable)} {told}")
+for words, ranks, expect in ((("--recipes", "three.txt"), 3, [[0, 3], [1, 3], [2, 3]]), (("--recipe", good), 2, [[0, 1]]),
+                             (("--recipe", good), 0, [[0, 1]])):
+    got = local_ranks(*words, *TELLER, ranks=ranks)
+    test.expect(got == expect, f"{words}, {ranks} ranks: {got}")
+as_command = ("--command", "echo '{\"score\": 1, \"items\": ['$AMALGAM_LOCAL_RANK, $AMALGAM_LOCAL_RANKS']}'")
+test.expect(local_ranks("--recipes", "three.txt", *as_command, ranks=2) == [[0, 2], [1, 2], [0, 2]], "a command's place")
+
+# The examples share out GPUs by it: lm-eval and transformers are stand-ins that say which they were given.
+EVALUATORS = os.path.join(ROOT, "configs", "evaluators")
+os.makedirs(test.place("stubs"))
+for name, text in (
+    ("lm_eval", '#!/bin/sh\nwhile [ "$1" != --output_path ]; do shift; done\nmkdir "$2/model"\n'
+                'echo "{\\"score\\": 1, \\"items\\": [${CUDA_VISIBLE_DEVICES:--1}]}" >"$2/model/results_0.json"\n'),
+    ("nvidia-smi", "#!/bin/sh\nseq 4 5\n"),
+    ("torch.py", "class cuda:\n    is_available = staticmethod(lambda: True)\n    device_count = staticmethod(lambda: 2)\nfloat32 = None\n"),
+    ("transformers.py", "class AutoModelForCausalLM:\n    from_pretrained = staticmethod(lambda folder: AutoModelForCausalLM())\n"
+                        "    def to(self, device, dtype):\n        raise ValueError(f'on {device}')\n"),
+):
+    test.write(os.path.join("stubs", name), text)
+    os.chmod(test.place("stubs", name), 0o755)
+seen = {k: v for k, v in test.environment.items() if k != "CUDA_VISIBLE_DEVICES"} | {
+    "PATH": test.place("stubs") + os.pathsep + os.environ["PATH"], "PYTHONPATH": test.place("stubs")}
+LM_EVAL = ("--command", f"sh {shlex.quote(os.path.join(EVALUATORS, 'lm_eval.sh'))} {{model}}")
+
+
+def chosen(ranks, *words, **variables):
+    result = test.run("evaluate", "--recipes", "three.txt", *words, "--json", "-", cwd=test.root, timeout=200,
+                      env=seen | variables, launcher=test.launcher(ranks))
+    candidates = json.loads(result.stdout)["candidates"]
+    return [c["error"] if "error" in c else c["tasks"][0]["items"][0]["score"] for c in candidates]
+
+
+test.expect(chosen(3, *LM_EVAL) == [4, 5, 4], "lm-eval with two GPUs")
+test.expect(chosen(2, *LM_EVAL, CUDA_VISIBLE_DEVICES="7,9,8") == [7, 9, 7], "lm-eval with GPUs that are named")
+test.expect(chosen(2, *LM_EVAL, CUDA_VISIBLE_DEVICES="3") == [3, 3, 3], "lm-eval with one GPU for each rank")
+test.expect(chosen(0, *LM_EVAL) == [-1, -1, -1], "lm-eval alone leaves the GPUs as they are")
+task = os.path.join(ROOT, "tests", "data", "zoo", "tasks", "math-ja", "search.jsonl")
+worker = os.path.join(EVALUATORS, "transformers_worker.py")
+places = chosen(3, "--worker", shlex.join([sys.executable, worker, task]))
+test.expect([f"cuda:{n}" in place for n, place in zip((0, 1, 0), places)] == [True] * 3, f"transformers: {places}")
+
 # All of them; the table shows the last of a program's words.
 test.write("two.txt", "\n".join([fails, fails]) + "\n")
 for ranks in (0, 2):
