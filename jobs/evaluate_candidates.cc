@@ -190,6 +190,8 @@ void score_list(const Arguments& arguments, const std::vector<CandidateLine>& li
         json["set"] = line.set;
         if (groups.leads) own += json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     }
+    // Those that are done first leave their cores to the programs of the others.
+    groups.ranks.barrier();
     const std::vector<std::string> parts = groups.ranks.gather(own, 0);
     groups.ranks.agree(groups.ranks.rank() == 0 ? report_list(arguments, lines, groups.count, parts) : "");
 }

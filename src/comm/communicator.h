@@ -61,7 +61,7 @@ class Communicator {
     virtual int node_size() const = 0;
     virtual int node_rank() const = 0;
 
-    /// Collective.
+    /// Leaves the core to others while it waits, unlike what follows. Collective.
     virtual void barrier() = 0;
 
     /// Element by element over the ranks, in place, everywhere. Unsigned sums wrap around; signed ones must not. Collective.

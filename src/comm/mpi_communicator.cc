@@ -67,7 +67,17 @@ class MpiCommunicator : public Communicator {
         return int(std::count(nodes_.begin(), nodes_.begin() + rank_, nodes_[size_t(rank_)]));
     }
 
-    void barrier() override { AMALGAM_MPI(MPI_Barrier(handle_)); }
+    void barrier() override {
+        // The library's own waits at full speed; others may have minutes to go, and need the core.
+        MPI_Request request = MPI_REQUEST_NULL;
+        AMALGAM_MPI(MPI_Ibarrier(handle_, &request));
+        Patience patience(0);
+        for (int done = 0;;) {
+            AMALGAM_MPI(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+            if (done) return;
+            patience.wait();
+        }
+    }
 
     void all_reduce_sum(std::span<uint64_t> values) override { all_reduce(values, MPI_SUM); }
     void all_reduce_sum(std::span<int64_t> values) override { all_reduce(values, MPI_SUM); }

@@ -6,6 +6,7 @@ external_test.py PROGRAM MPIEXEC [light]
 
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -149,6 +150,22 @@ told = [c.get("score") for c in json.loads(result.stdout)["candidates"]]
 test.expect(told == [scores[0], None, scores[0], scores[1], scores[0]], f"three ranks: {told}", result)
 expect_nothing_left("three ranks")
 
+test.write("three.txt", "\n".join([good] * 3) + "\n")
+
+
+# One that is done leaves the core to those that are not.
+def processor_seconds(pause):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    slow = f"""test $AMALGAM_LOCAL_RANK = 0 && sleep {pause}; echo '{{"score": 1}}'"""
+    result = evaluate("--recipes", "three.txt", "--command", slow, "--scratch", SCRATCH, launcher=test.launcher(2))
+    test.expect(result.returncode == 0, "a slow program", result)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+idle = processor_seconds(2.5) - processor_seconds(0)
+test.expect(idle < 1.3, f"a rank that is done took {idle:.1f} s of a core while another waited for its programs")
+
 # Which of the machine's programs one is; alone, the first of one.
 told = test.write("told.py", """
 import json, os, sys
@@ -156,7 +173,6 @@ for line in sys.stdin:
     local = [int(os.environ[f"AMALGAM_LOCAL_{name}"]) for name in ("RANK", "RANKS")]
     print(json.dumps({"id": json.loads(line)["id"], "score": 1, "items": local}), flush=True)
 """)
-test.write("three.txt", "\n".join([good] * 3) + "\n")
 
 
 def local_ranks(*words, ranks):
