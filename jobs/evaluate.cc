@@ -41,9 +41,10 @@ constexpr Option options[] = {
      "lines "
      "of --recipes meanwhile [1; all ranks for --recipe]"},
     {"memory", "BYTES",
-     "of merges in memory, for each rank: what does not fit is folded a layer at a time, again for every pass [half of "
-     "what "
-     "is free, divided by the ranks on the machine]"},
+     "for each rank, of merges in memory: what does not fit is folded a layer at a time, again for every pass; of a "
+     "MODEL: "
+     "for texts on their way through it, its weights come on top [half of what is free, divided by the ranks on the "
+     "machine]"},
     {"command", "TEXT",
      "instead of --task: for each candidate run this in a shell, {model} being its folder, and read the score from "
      "the JSON that it prints (docs/evaluation.md)"},
@@ -264,7 +265,9 @@ void evaluate_model(const Arguments& arguments, Files& files, const std::vector<
                           device->uses_source_memory(), device->layout());
     Evaluation evaluation;
     try {
-        evaluation = evaluate(*device->make_scorer(weights), tasks);
+        const auto scorer = device->make_scorer(weights);
+        scorer->limit_memory(arguments.bytes("memory", free_memory() / 2 / uint64_t(ranks.node_size())));
+        evaluation = evaluate(*scorer, tasks);
     } catch (const BrokenModel& error) {
         ranks.agree(fmt::format("{}: {}", printable(path), error.what()));
     }

@@ -8,6 +8,8 @@
 #include "jobs/table.h"
 #include "src/base/bytes.h"
 #include "src/base/log.h"
+#include "src/evaluate/attention.h"
+#include "src/evaluate/decoder_config.h"
 #include "src/plan/candidate_memory.h"
 #include "src/plan/grid.h"
 #include "src/plan/plan.h"
@@ -15,6 +17,7 @@
 #include "src/recipe/check_recipe.h"
 #include "src/recipe/machine.h"
 #include "src/recipe/resolve.h"
+#include "src/run/candidate.h"
 #include "src/run/model_groups.h"
 
 namespace amalgam {
@@ -190,12 +193,29 @@ std::string plan_text(const Merge& merge, const OutputLayout& layout, const Pric
     return text;
 }
 
-std::string scoring_text(const CandidateMemory& memory, int ranks, uint64_t budget) {
+/// Bytes of keys and values for every token of a text that is written; 0 for models that `amalgam evaluate` does not know.
+uint64_t written_token_bytes(const Merge& merge) {
+    constexpr int64_t block = 32;  // tokens that take memory together
+    try {
+        const DecoderConfig config = parse_decoder_config(merged_config(merge).text, true);
+        return KeyValues::bytes(config, block) / block * uint64_t(config.layers);
+    } catch (const Error&) {
+        return 0;
+    }
+}
+
+std::string scoring_text(const CandidateMemory& memory, uint64_t token_bytes, int ranks, uint64_t budget) {
     std::string text = fmt::format(
         "  to score it in memory, on a group of {}: {} of the models on each, and {} resident or {} streamed",
         plural(ranks, "rank"), bytes_text(memory.models), bytes_text(memory.resident), bytes_text(memory.streamed));
     if (memory.orders > 0) text += fmt::format("; orders of magnitudes: {}", bytes_text(memory.orders));
     if (budget > 0) text += memory.fits(budget) ? " (resident fits the budget)" : " (streamed in this budget)";
+    text += "\n";
+    if (token_bytes == 0) return text;
+    text += fmt::format("  texts that it writes take {} for each token of prompt and limit", bytes_text(token_bytes));
+    if (budget > 0)
+        text += fmt::format(": {} of them at a time in this budget, or one text",
+                            count_text(int64_t(memory.room(budget, memory.fits(budget)) / token_bytes)));
     return text + "\n";
 }
 
@@ -210,11 +230,12 @@ std::string models_text(const Merge& merge, const std::vector<int>& group_of_mod
     return text;
 }
 
-Json scoring_json(const CandidateMemory& memory) {
+Json scoring_json(const CandidateMemory& memory, uint64_t token_bytes) {
     return {{"models", memory.models},
             {"orders", memory.orders},
             {"resident", memory.resident},
-            {"streamed", memory.streamed}};
+            {"streamed", memory.streamed},
+            {"written_token", token_bytes}};
 }
 
 Json rank_json(const RankPrice& price) {
@@ -266,16 +287,18 @@ int run(const Arguments& arguments) {
     const OutputLayout layout = output_layout(merge, shard_bytes);
     const Price price = price_merge(merge.tasks, layout, *merge.method, wanted);
     const CandidateMemory scoring = candidate_memory(merge.tasks, *merge.method, wanted.ranks);
+    const uint64_t token_bytes = written_token_bytes(merge);
     if (arguments.has("models")) {
         print_out(models_text(merge, wanted.group_of_model));
     } else if (arguments.has("json")) {
         Json json = plan_json(merge, layout, price);
-        json["scoring"] = scoring_json(scoring);
+        json["scoring"] = scoring_json(scoring, token_bytes);
         json["model_groups"] = wanted.groups;
         if (machine) json["times"] = times_json(*machine, stage_times(price, *machine));
         print_out(json_text(json));
     } else {
-        print_out(plan_text(merge, layout, price, wanted.memory) + scoring_text(scoring, wanted.ranks, wanted.memory) +
+        print_out(plan_text(merge, layout, price, wanted.memory) +
+                  scoring_text(scoring, token_bytes, wanted.ranks, wanted.memory) +
                   (machine ? times_text(*machine, stage_times(price, *machine)) : "") +
                   (wanted.groups > 1 || arguments.has("model-groups")
                        ? groups_text(price, wanted, recipe, merge, layout, machine)

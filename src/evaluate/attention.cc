@@ -123,21 +123,35 @@ void attend_tile(const DecoderConfig& config, const Tile& tile, int rows, const 
 
 }  // namespace
 
+uint64_t KeyValues::bytes(const DecoderConfig& config, int64_t capacity) {
+    const int64_t width = config.kv_heads * (config.head_dim + up_to(config.head_dim, block));
+    return uint64_t(width * up_to(capacity, block)) * sizeof(float);
+}
+
 void KeyValues::reset(const DecoderConfig& config, int64_t capacity) {
     heads_ = config.kv_heads;
     head_dim_ = config.head_dim;
     padded_ = up_to(head_dim_, block);
     capacity_ = up_to(capacity, block);
-    keys_.resize(size_t(heads_ * head_dim_ * capacity_));
-    values_.resize(size_t(heads_ * padded_ * capacity_));
+    const auto make_room = [](std::unique_ptr<float[]>& buffer, int64_t& room, int64_t count) {
+        if (room >= count) return;
+        buffer = nullptr;
+        // Zeros would be written to pages that a short text never needs.
+        buffer = std::make_unique_for_overwrite<float[]>(size_t(count));
+        room = count;
+    };
+    make_room(keys_, key_room_, heads_ * head_dim_ * capacity_);
+    make_room(values_, value_room_, heads_ * padded_ * capacity_);
 }
 
 void KeyValues::store(const float* keys, const float* values, int64_t stride, int64_t first, int64_t count) {
     for (int64_t head = 0; head < heads_; ++head) {
-        float* key_to = keys_.data() + head * head_dim_ * capacity_;
-        float* value_to = values_.data() + head * padded_ * capacity_;
+        float* key_to = keys_.get() + head * head_dim_ * capacity_;
+        float* value_to = values_.get() + head * padded_ * capacity_;
         for (int64_t row = 0; row < count; ++row) {
             const int64_t at = first + row;
+            // Attention reads whole blocks of keys and leaves out what is behind the last one.
+            if (at % block == 0) std::fill_n(key_to + at * head_dim_, head_dim_ * block, 0.0f);
             const float* key = keys + row * stride + head * head_dim_;
             float* place = key_to + at / block * head_dim_ * block + at % block;
             for (int64_t c = 0; c < head_dim_; ++c) place[c * block] = key[c];

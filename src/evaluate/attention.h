@@ -1,6 +1,7 @@
 // Causal attention of rows of queries over the keys and values of their sequence.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "src/evaluate/decoder_config.h"
@@ -10,7 +11,11 @@ namespace amalgam {
 /// Keys and values of one sequence in one layer, for all key-value heads, in the layout that attention reads.
 class KeyValues {
   public:
-    /// Makes room for `capacity` positions. What was held before is gone; memory is kept for reuse.
+    /// Bytes that reset() takes for so many positions.
+    static uint64_t bytes(const DecoderConfig& config, int64_t capacity);
+
+    /// Makes room for `capacity` positions. What was held before is gone; memory is kept for reuse. Positions take memory when
+    /// they are stored, not before.
     void reset(const DecoderConfig& config, int64_t capacity);
     int64_t capacity() const { return capacity_; }
 
@@ -19,14 +24,15 @@ class KeyValues {
     void store(const float* keys, const float* values, int64_t stride, int64_t first, int64_t count);
 
     /// Blocks of 32 keys: element c of key j is at ((j / 32) * head_dim + c) * 32 + j % 32.
-    const float* keys(int64_t head) const { return keys_.data() + head * head_dim_ * capacity_; }
+    const float* keys(int64_t head) const { return keys_.get() + head * head_dim_ * capacity_; }
     /// Rows of padded() values.
-    const float* values(int64_t head) const { return values_.data() + head * padded_ * capacity_; }
+    const float* values(int64_t head) const { return values_.get() + head * padded_ * capacity_; }
     int64_t padded() const { return padded_; }
 
   private:
     int64_t heads_ = 0, head_dim_ = 0, padded_ = 0, capacity_ = 0;
-    std::vector<float> keys_, values_;
+    int64_t key_room_ = 0, value_room_ = 0;
+    std::unique_ptr<float[]> keys_, values_;
 };
 
 /// Memory that attention works in; one a thread.

@@ -1,6 +1,7 @@
 #include "src/evaluate/decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "src/evaluate/head.h"
@@ -18,14 +19,16 @@ struct Decoder::MicroBatch {
 
 namespace {
 
-/// What one layer may be held for: up to where micro-batches have room for their hidden values.
+/// What one layer may be held for: up to where micro-batches have room for their hidden values, and no fewer than `least`, for
+/// which threads have as much memory to work in.
 template <class MicroBatch>
-size_t end_of_pass(const std::vector<MicroBatch>& batches, size_t first, int64_t hidden, int64_t most_values) {
+size_t end_of_pass(const std::vector<MicroBatch>& batches, size_t first, int64_t hidden, int64_t most_values,
+                   size_t least) {
     int64_t values = 0;
     size_t last = first;
     while (last < batches.size()) {
         values += int64_t(batches[last].ids.size()) * hidden;
-        if (last > first && values > most_values) break;
+        if (last - first >= least && values > most_values) break;
         ++last;
     }
     return last;
@@ -53,6 +56,13 @@ class CpuEvaluation final : public EvaluationDevice {
 
 std::unique_ptr<EvaluationDevice> make_cpu_evaluation(ThreadPool& pool, Communicator* ranks) {
     return std::make_unique<CpuEvaluation>(pool, ranks);
+}
+
+Decoder::Limits Decoder::limits() const {
+    const auto threads = uint64_t(pool_.threads());
+    std::array<uint64_t, 3> least = {memory_, memory_ / threads, threads};
+    if (ranks_) ranks_->all_reduce_min(least);
+    return {least[0], least[1], least[2]};
 }
 
 void Decoder::check_sequence(std::span<const int32_t> ids, int64_t length) const {
@@ -145,8 +155,10 @@ std::vector<std::vector<TokenScore>> Decoder::score(std::span<const ScoredSequen
     int64_t longest = 0;
     for (const ScoredSequence& sequence : sequences) longest = std::max(longest, int64_t(sequence.ids.size()) - 1);
     const RopeTable rope(config_.rope, longest);
+    const Limits limits = this->limits();
+    const int64_t values = int64_t(std::min(uint64_t(most_values), limits.memory / sizeof(float))) * ranks();
     for (size_t first = 0, last = 0; first < batches.size(); first = last) {
-        last = end_of_pass(batches, first, config_.hidden, most_values * ranks());
+        last = end_of_pass(batches, first, config_.hidden, values, limits.threads * size_t(ranks()));
         std::vector<MicroBatch*> own;
         for (size_t batch = first; batch < last; ++batch)
             if (is_mine(batch)) own.push_back(&batches[batch]);

@@ -93,6 +93,18 @@ bool has_fast_bfloat16() {
     return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
 }
 
+bool rows_are_independent(Compute compute) {
+    switch (dnnl::get_effective_cpu_isa()) {
+        case dnnl::cpu_isa::avx512_core:
+        case dnnl::cpu_isa::avx512_core_vnni:
+        case dnnl::cpu_isa::avx512_core_bf16: return true;
+        // Nobody has looked at products in tiles yet.
+        case dnnl::cpu_isa::avx512_core_amx: return compute == Compute::float32;
+        // Without AVX-512 the library has other sums for the last rows of a product.
+        default: return false;
+    }
+}
+
 namespace {
 
 std::vector<std::byte> plain_copy(const void* values, int64_t count, Dtype dtype, Compute compute) {

@@ -16,6 +16,9 @@ std::string_view compute_name(Compute compute);
 /// Whether this processor has instructions that multiply bfloat16.
 bool has_fast_bfloat16();
 
+/// Whether a row of a product has the same bits on this processor whatever rows are computed with it.
+bool rows_are_independent(Compute compute);
+
 /// What a matrix is made for.
 enum class MatrixLayout {
     packed,  ///< products on this processor: the layout that they are fastest with

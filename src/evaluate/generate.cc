@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <mutex>
 
 #include "src/evaluate/decoder.h"
 #include "src/evaluate/head.h"
@@ -10,7 +12,7 @@ namespace {
 
 /// Texts that one thread continues together.
 constexpr size_t most_texts = 32;
-/// Positions whose keys and values are in memory at a time, for each thread.
+/// Positions whose keys and values are in memory at a time, for each thread; fewer if the memory has no room for them.
 constexpr int64_t most_positions = 16384;
 /// The same for each rank whose layers come and go: the more texts, the less often.
 constexpr int64_t most_streamed_positions = 65536;
@@ -23,6 +25,40 @@ struct Text {
     bool broken = false;            ///< its logits were not finite
 };
 
+/// Memory that groups of texts wait for. One of them gets in whatever it takes.
+class Room {
+  public:
+    explicit Room(uint64_t bytes) : bytes_(bytes) {}
+
+    class Place {
+      public:
+        Place(Room& room, uint64_t bytes) : room_(room), bytes_(bytes) {
+            std::unique_lock lock(room_.mutex_);
+            room_.left_.wait(lock, [&] { return room_.taken_ == 0 || fits(); });
+            room_.taken_ += bytes_;
+        }
+        ~Place() {
+            {
+                std::lock_guard lock(room_.mutex_);
+                room_.taken_ -= bytes_;
+            }
+            room_.left_.notify_all();
+        }
+        Place(const Place&) = delete;
+        Place& operator=(const Place&) = delete;
+
+      private:
+        bool fits() const { return room_.taken_ < room_.bytes_ && bytes_ <= room_.bytes_ - room_.taken_; }
+        Room& room_;
+        uint64_t bytes_;
+    };
+
+  private:
+    uint64_t bytes_, taken_ = 0;
+    std::mutex mutex_;
+    std::condition_variable left_;
+};
+
 }  // namespace
 
 /// Texts that one thread continues together, and those of their tokens that are on their way through the layers.
@@ -30,6 +66,7 @@ struct Decoder::Group {
     std::vector<Text> texts;
     size_t begun = 0;  ///< texts whose prompts were fed
     int64_t positions = 0;
+    uint64_t bytes = 0;  ///< of keys and values, if all texts become as long as they may
 
     std::vector<Text*> fed;  ///< texts that the tokens belong to; none: all have ended
     std::vector<int32_t> ids;
@@ -104,20 +141,23 @@ void Decoder::leave(Group& group, const HeadWeights& head) const {
 }
 
 /// Every group goes its own way, as far as it goes.
-void Decoder::generate_kept(const std::vector<Group*>& groups, const RopeTable& rope, const GenerateOptions& options) {
+void Decoder::generate_kept(const std::vector<Group*>& groups, const RopeTable& rope, const GenerateOptions& options,
+                            uint64_t memory) {
     const auto embedding = weights_.embedding();
     const auto head = weights_.head();
     std::vector<std::shared_ptr<const LayerWeights>> layers;
     for (const PathStep& step : weights_.path()) layers.push_back(weights_.layer(step));
+    Room room(memory);
     pool_.parallel_for(int64_t(groups.size()), [&](int64_t index, int) {
         Group& group = *groups[size_t(index)];
+        const Room::Place place(room, group.bytes);
         group.begin(config_, layers.size(), options.limit);
         for (group.choose(options); !group.fed.empty(); group.choose(options)) {
             enter(group, *embedding);
             for (size_t layer = 0; layer < layers.size(); ++layer) pass(group, *layers[layer], layer, rope);
             leave(group, *head);
         }
-        for (Text& text : group.texts) text.stored = {};
+        for (Text& text : group.texts) text.stored = std::vector<KeyValues>();
     });
 }
 
@@ -150,22 +190,24 @@ void Decoder::generate_streamed(const std::vector<Group*>& groups, const RopeTab
         });
     }
     for (Group* group : groups)
-        for (Text& text : group->texts) text.stored = {};
+        for (Text& text : group->texts) text.stored = std::vector<KeyValues>();
 }
 
-std::vector<Decoder::Group> Decoder::make_groups(std::span<const std::span<const int32_t>> prompts,
-                                                 int64_t limit) const {
+std::vector<Decoder::Group> Decoder::make_groups(std::span<const std::span<const int32_t>> prompts, int64_t limit,
+                                                 uint64_t most_bytes) const {
     std::vector<Group> groups;
     for (const std::span<const int32_t> prompt : prompts) {
         const int64_t length = int64_t(prompt.size()) + limit;
         check_sequence(prompt, length);
+        const uint64_t bytes = KeyValues::bytes(config_, length) * weights_.path().size();
         if (groups.empty() || groups.back().texts.size() == most_texts ||
-            groups.back().positions + length > most_positions)
+            groups.back().positions + length > most_positions || groups.back().bytes + bytes > most_bytes)
             groups.emplace_back();
         Text text;
         text.prompt = prompt;
         groups.back().texts.push_back(std::move(text));
         groups.back().positions += length;
+        groups.back().bytes += bytes;
     }
     return groups;
 }
@@ -203,17 +245,28 @@ void exchange_texts(Communicator& ranks, std::vector<std::vector<int32_t>>& writ
 std::vector<std::vector<int32_t>> Decoder::generate(std::span<const std::span<const int32_t>> prompts,
                                                     const GenerateOptions& options) {
     check(options.limit >= 1, "at most {} new tokens: at least 1 is needed", options.limit);
-    std::vector<Group> groups = make_groups(prompts, options.limit);
+    const Limits limits = this->limits();
+    // Elsewhere a smaller group has other last bits, and scores must not depend on memory.
+    const bool may_cut = rows_are_independent(weights_.compute());
+    std::vector<Group> groups =
+        make_groups(prompts, options.limit, may_cut ? limits.share : std::numeric_limits<uint64_t>::max());
     std::vector<std::vector<int32_t>> result(prompts.size());
     std::vector<bool> mine(prompts.size());
-    std::vector<std::vector<Group*>> waves;  // of this rank's groups; the same number on all
+    std::vector<std::vector<Group*>> waves;                     // of this rank's groups; the same number on all
+    std::vector<uint64_t> bytes(static_cast<size_t>(ranks()));  // of the last wave, by rank
     int64_t longest = 0, positions = 0;
     size_t number = 0;
     for (size_t group = 0; group < groups.size(); ++group) {
         positions += groups[group].positions;
-        if (waves.empty() || (!weights_.keeps() && positions > most_streamed_positions * ranks())) {
+        uint64_t& own = bytes[group % bytes.size()];
+        own += groups[group].bytes;
+        const bool full =
+            positions > most_streamed_positions * ranks() || (own > groups[group].bytes && own > limits.memory);
+        if (waves.empty() || (!weights_.keeps() && full)) {
             waves.emplace_back();
             positions = groups[group].positions;
+            std::fill(bytes.begin(), bytes.end(), 0);
+            own = groups[group].bytes;
         }
         if (is_mine(group)) waves.back().push_back(&groups[group]);
         for (Text& text : groups[group].texts) {
@@ -224,7 +277,7 @@ std::vector<std::vector<int32_t>> Decoder::generate(std::span<const std::span<co
     }
     const RopeTable rope(config_.rope, longest);
     for (const std::vector<Group*>& wave : waves) {
-        weights_.keeps() ? generate_kept(wave, rope, options) : generate_streamed(wave, rope, options);
+        weights_.keeps() ? generate_kept(wave, rope, options, limits.memory) : generate_streamed(wave, rope, options);
         for (Group* group : wave)
             for (Text& text : group->texts)
                 if (text.broken) text.written->assign(1, -1);

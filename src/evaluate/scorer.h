@@ -48,6 +48,9 @@ class Scorer {
     virtual ~Scorer() = default;
 
     virtual const DecoderConfig& config() const = 0;
+    /// Bytes of this machine's memory that texts may take while they are computed: their hidden values, and the keys and
+    /// values of texts that are written. One text is computed whatever it takes. No limit until it is called.
+    virtual void limit_memory(uint64_t /*bytes*/) {}
     /// One pass; a layer of the source is asked for once for as many tokens as there is memory for. Throws BrokenModel.
     virtual std::vector<std::vector<TokenScore>> score(std::span<const ScoredSequence> sequences) = 0;
     /// The likeliest continuation of each prompt, token by token. Throws BrokenModel.

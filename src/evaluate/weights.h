@@ -75,6 +75,8 @@ class WeightSource {
     virtual std::shared_ptr<const HeadWeights> head() = 0;
     /// Whether asking again costs nothing.
     virtual bool keeps() const = 0;
+    /// What its matrices are for.
+    virtual Compute compute() const = 0;
 };
 
 /// Gives tensors by their names in a checkpoint. The one thing to write for a new kind of model in memory.
@@ -113,6 +115,7 @@ class ReaderWeights final : public WeightSource {
     std::shared_ptr<const Embedding> embedding() override;
     std::shared_ptr<const HeadWeights> head() override;
     bool keeps() const override { return keep_; }
+    Compute compute() const override { return compute_; }
 
     /// Makes all of them now, on several threads. Only with `keep`, and if the reader is_shared().
     void make_all(ThreadPool& pool);

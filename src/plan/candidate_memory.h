@@ -1,5 +1,6 @@
 // What scoring a merge in memory takes of every rank, before anything is read.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -17,6 +18,12 @@ struct CandidateMemory {
     uint64_t streamed = 0;  ///< the largest layer, embedding or head instead
 
     bool fits(uint64_t budget) const { return resident <= budget / 4 * 3; }
+    /// What the budget leaves for texts while they are computed.
+    uint64_t room(uint64_t budget, bool as_resident) const {
+        // A resident candidate needs nothing more to fold with, and what was learnt of the models takes an eighth at most.
+        const uint64_t taken = as_resident ? budget / 8 + resident : budget / 4 + streamed;
+        return budget - std::min(budget, taken);
+    }
 };
 
 CandidateMemory candidate_memory(const std::vector<TensorTask>& tasks, const MethodInfo& method, int ranks);

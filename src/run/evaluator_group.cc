@@ -128,6 +128,7 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, std:
         const std::unique_ptr<Scorer> scorer =
             device ? device->make_scorer(weights)
                    : std::make_unique<Decoder>(weights, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
+        scorer->limit_memory(memory.room(settings_.memory, result.resident));
         for (size_t round = 0; round < rounds.size(); ++round) {
             Evaluation part = evaluate(*scorer, rounds[round]);
             if (round == 0)

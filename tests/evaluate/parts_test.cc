@@ -112,6 +112,27 @@ TEST(Matrix, ThreadsOfManyKindsGetTheSameBits) {
     for (const auto& result : results) EXPECT_EQ(result, results[0]);
 }
 
+TEST(Matrix, RowsHaveTheSameBitsInAnyCompany) {
+    for (Compute compute : {Compute::float32, Compute::bfloat16}) {
+        if (!rows_are_independent(compute) || (compute == Compute::bfloat16 && !has_fast_bfloat16())) continue;
+        for (const auto& [rows, columns] :
+             {std::pair<int64_t, int64_t>(50, 7), {96, 257}, {33, 65}, {300, 512}, {4096, 1024}, {100, 4097}}) {
+            const int64_t most = 256;
+            const auto weights = random_values(size_t(rows * columns), 6), x = random_values(size_t(most * columns), 7);
+            const Matrix matrix(rows, columns, weights.data(), Dtype::f32, compute);
+            std::vector<float> all(size_t(most * rows));
+            matrix.multiply(x.data(), most, all.data());
+            for (int64_t count : {1, 2, 3, 5, 7, 8, 15, 16, 25, 31, 32, 63, 200, 255}) {
+                const int64_t first = (most - count) / 2;
+                std::vector<float> some(size_t(count * rows));
+                matrix.multiply(x.data() + first * columns, count, some.data());
+                ASSERT_TRUE(std::equal(some.begin(), some.end(), all.begin() + first * rows))
+                    << count << " rows of " << rows << " x " << columns;
+            }
+        }
+    }
+}
+
 struct Shape {
     int64_t heads, kv_heads, head_dim, length, window;
     float cap;

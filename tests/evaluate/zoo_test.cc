@@ -122,6 +122,23 @@ TEST(Zoo, NothingDependsOnThreadsOrOnKeepingLayers) {
     EXPECT_EQ(results[0], results[2]);
 }
 
+TEST(Zoo, NothingDependsOnMemory) {
+    std::vector<Task> tasks = {task("math-en/search"), task("lang-ja/search")};
+    tasks[1].metric = Metric::rouge_l;
+    tasks[1].limit = 8;
+    tasks[1].items.resize(70);
+    std::vector<std::vector<std::vector<double>>> results;
+    for (const bool keep : {true, false})
+        for (uint64_t memory : {uint64_t(1) << 60, uint64_t(1) << 19, uint64_t(0)}) {
+            Model model("math-en", keep);
+            ThreadPool pool(memory == 0 ? 1 : 3);
+            Decoder decoder(model.weights(), pool);
+            decoder.limit_memory(memory);
+            results.push_back(all_numbers(evaluate(decoder, tasks)));
+            EXPECT_EQ(results.back(), results.front()) << keep << " " << memory;
+        }
+}
+
 /// Who is computed together with an item changes nothing but last bits.
 TEST(Zoo, ItemsAreIndependentOfTheirNeighbours) {
     Model model("math-en");

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import sys
 
 from merging import ROOT, Merging
@@ -101,6 +102,42 @@ for each in [RECIPES[3]] if test.light else RECIPES[1:]:
         test.expect(facts(scores("--recipe", each, *words, ranks=3)) == known.get(each, facts(scores("--recipe", each))),
                     f"{each} {words}: other scores on 3 ranks")
 test.expect(facts(scores(model("math-en"), ranks=3)) == facts(scores(model("math-en"))), "a model's scores on 3 ranks")
+
+# Keys and values of texts that are written stay within the budget, and take nothing before they are there.
+MADE = test.run("synthesize", test.place("deep"), "--experts", "1",
+                "--hidden", "64", "--mlp", "32", "--layers", "32", "--vocabulary", "300", "--quiet")
+test.expect(MADE.returncode == 0, "synthesize", MADE)
+
+
+def peak(*words):
+    out = test.place("peak.json")
+    with open(test.place("peak.txt"), "w") as text:
+        program = subprocess.Popen([test.path, "evaluate", *words, "--threads", "2", "--json", out],
+                                   stdout=text,
+                                   stderr=text, cwd=test.root)
+        _, status, usage = os.wait4(program.pid, 0)
+    with open(test.place("peak.txt")) as text:
+        test.expect(status == 0, f"evaluate {words}: {text.read()}")
+    with open(out) as file:
+        return usage.ru_maxrss * 1024, facts(json.load(file))
+
+
+def endless(name, limit, **more):
+    head = {"task": {"metric": "rouge_l", "limit": limit, **more}}
+    prompts = [[(text * 31 + place * 7) % 300 for place in range(30)] for text in range(16)]
+    items = [{"prompt_ids": prompt, "answer_ids": prompt[:9]} for prompt in prompts]
+    return test.write(name, "".join(json.dumps(line) + "\n" for line in [head, *items]))
+
+
+if not test.light:
+    long = endless("endless.jsonl", 300, end_ids=[299])
+    wide, narrow = (peak(test.place("deep/base"), "--task", long, "--memory", memory) for memory in ("2GiB", "8MiB"))
+    test.expect(wide[1] == narrow[1], "other texts with little memory")
+    ended = endless("ended.jsonl", 300, end_ids=list(range(300)))
+    none = peak(test.place("deep/base"), "--task", ended, "--memory", "2GiB")
+    # All texts together have 115 MB of keys and values.
+    for name, (most, _) in (("8 MiB of memory", narrow), ("texts that end at once", none)):
+        test.expect(wide[0] - most > 60e6, f"{name}: {most / 1e6:.0f} MB at most, else {wide[0] / 1e6:.0f} MB")
 
 # Models that have the base's tensors: what nothing changes is folded once, whatever the weights.
 copies = [shutil.copytree(model("base"), test.place(f"copy-{number}")) for number in (1, 2)]
