@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,12 +46,22 @@ int thread_count(const Arguments& arguments, const Communicator& ranks);
 /// What is to be scored. Throws UsageError unless it is one of MODEL, --recipe and --recipes.
 void check_candidates(const Arguments& arguments);
 
+/// What candidates give cause for: each thing is said once, and no more than a few of them.
+class Warnings {
+  public:
+    void say(const std::string& warning);
+
+  private:
+    std::set<std::string> said_;
+};
+
 /// Scores the candidates of --recipes, each on one of the groups that `ranks` are divided into, and writes what came of them.
 /// `score` gives an object with "score", or throws Error.
 struct CandidateGroups {
     Communicator& ranks;
-    int count = 1, own = 0;  ///< groups, and which of them this rank is in
-    bool leads = true;       ///< this rank speaks for its group
+    int count = 1, own = 0;        ///< groups, and which of them this rank is in
+    bool leads = true;             ///< this rank speaks for its group
+    Warnings* warnings = nullptr;  ///< to say what candidates have under "warnings"
 };
 using ScoreCandidate = std::function<Json(const std::string& recipe, const std::vector<std::string>& set)>;
 void score_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, const CandidateGroups& groups,

@@ -43,8 +43,9 @@ double processor_seconds() {
 class RecipeScorer {
   public:
     RecipeScorer(const Arguments& arguments, Files& files, const std::vector<Task>& tasks, Communicator& all,
-                 Communicator& group, uint64_t memory)
+                 Communicator& group, uint64_t memory, Warnings& warnings)
         : arguments_(arguments),
+          warnings_(warnings),
           tasks_(tasks),
           pool_(thread_count(arguments, all)),
           device_(choose_device(arguments, pool_, all, group.size() > 1 ? &group : nullptr)),
@@ -53,6 +54,7 @@ class RecipeScorer {
     Scored score(const std::string& path, const std::vector<std::string>& set) {
         const auto start = std::chrono::steady_clock::now();
         const double busy = processor_seconds();
+        said_.clear();
         std::string error;
         Recipe recipe;
         try {
@@ -69,6 +71,7 @@ class RecipeScorer {
     Json json(const std::string& path, const std::vector<std::string>& set) {
         const Scored scored = score(path, set);
         Json json = evaluation_json(scored.evaluation, path, scored.compute, *device_);
+        if (!said_.empty()) json["warnings"] = said_;
         json["resident"] = scored.resident;
         json["seconds"] = {{"total", scored.seconds},
                            {"merge", scored.merge_seconds},
@@ -84,7 +87,7 @@ class RecipeScorer {
     const EvaluationDevice& device() const { return *device_; }
 
   private:
-    EvaluatorSettings settings(uint64_t memory) const {
+    EvaluatorSettings settings(uint64_t memory) {
         EvaluatorSettings settings;
         settings.memory = memory;
         settings.allow_unknown = arguments_.has("allow-unknown");
@@ -93,10 +96,17 @@ class RecipeScorer {
             return choose_compute(arguments_, model, device_->has_bfloat16());
         };
         settings.device = device_.get();
+        settings.is_guess = !arguments_.has("memory");
+        settings.warn = [this](const std::string& warning) {
+            warnings_.say(warning);
+            said_.push_back(warning);
+        };
         return settings;
     }
 
     const Arguments& arguments_;
+    Warnings& warnings_;
+    std::vector<std::string> said_;  ///< of the last candidate
     const std::vector<Task>& tasks_;
     ThreadPool pool_;
     std::unique_ptr<EvaluationDevice> device_;
@@ -106,8 +116,8 @@ class RecipeScorer {
 
 /// Writes what came of the candidates: a line of JSON for each, in the order in which its group scored them. Returns what the
 /// whole fails with.
-std::string report_list(const Arguments& arguments, const std::vector<CandidateLine>& lines, int groups,
-                        const std::vector<std::string>& parts) {
+std::string report_list(const Arguments& arguments, const std::vector<CandidateLine>& lines,
+                        const CandidateGroups& groups, const std::vector<std::string>& parts) {
     std::vector<std::istringstream> texts;
     for (const std::string& part : parts)
         if (!part.empty()) texts.emplace_back(part);
@@ -117,10 +127,12 @@ std::string report_list(const Arguments& arguments, const std::vector<CandidateL
     size_t failed = 0;
     for (size_t number = 0; number < lines.size(); ++number) {
         std::string text;
-        std::getline(texts[number % size_t(groups)], text);
+        std::getline(texts[number % size_t(groups.count)], text);
         Json json = Json::parse(text);
         const bool broken = json.contains("error");
         failed += broken;
+        if (groups.warnings && json.contains("warnings"))
+            for (const Json& warning : json["warnings"]) groups.warnings->say(warning);
         table.add({candidate_name(lines[number]),
                    broken ? std::string() : fmt::format("{:.4f}", json["score"].get<double>()),
                    broken ? in_one_line(json["error"].get<std::string>()) : std::string()});
@@ -134,6 +146,15 @@ std::string report_list(const Arguments& arguments, const std::vector<CandidateL
 }
 
 }  // namespace
+
+void Warnings::say(const std::string& warning) {
+    constexpr size_t most = 20;
+    if (said_.size() > most || !said_.insert(warning).second) return;
+    if (said_.size() <= most)
+        log_warning("{}", warning);
+    else
+        log_warning("there are more warnings than {}: --json has all of a list's candidates", most);
+}
 
 std::vector<CandidateLine> read_list(Files& files, const std::string& path) {
     std::vector<CandidateLine> lines;
@@ -193,7 +214,7 @@ void score_list(const Arguments& arguments, const std::vector<CandidateLine>& li
     // Those that are done first leave their cores to the programs of the others.
     groups.ranks.barrier();
     const std::vector<std::string> parts = groups.ranks.gather(own, 0);
-    groups.ranks.agree(groups.ranks.rank() == 0 ? report_list(arguments, lines, groups.count, parts) : "");
+    groups.ranks.agree(groups.ranks.rank() == 0 ? report_list(arguments, lines, groups, parts) : "");
 }
 
 void evaluate_candidates(const Arguments& arguments, Files& files, const std::vector<Task>& tasks,
@@ -205,7 +226,8 @@ void evaluate_candidates(const Arguments& arguments, Files& files, const std::ve
     const int own = ranks.rank() / size;
     const std::unique_ptr<Communicator> group = ranks.range(own * size, (own + 1) * size);
     const uint64_t memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(ranks.node_size()));
-    RecipeScorer scorer(arguments, files, tasks, ranks, *group, memory);
+    Warnings warnings;
+    RecipeScorer scorer(arguments, files, tasks, ranks, *group, memory, warnings);
     if (list) {
         std::vector<CandidateLine> lines;
         std::string error;
@@ -215,7 +237,7 @@ void evaluate_candidates(const Arguments& arguments, Files& files, const std::ve
             error = caught.what();
         }
         ranks.agree(error);
-        return score_list(arguments, lines, {ranks, ranks.size() / size, own, group->rank() == 0},
+        return score_list(arguments, lines, {ranks, ranks.size() / size, own, group->rank() == 0, &warnings},
                           [&](const auto& recipe, const auto& set) { return scorer.json(recipe, set); });
     }
     if (own > 0) return;

@@ -33,6 +33,7 @@ EvaluatorSettings InstructionScorer::settings(const Arguments& arguments, const 
     EvaluatorSettings settings;
     settings.device = device_.get();
     settings.memory = arguments.bytes("memory", free_memory() / 2 / uint64_t(world.node_size()));
+    settings.is_guess = !arguments.has("memory");
     settings.allow_unknown = arguments.has("allow-unknown");
     settings.compute = [this, &arguments](const DecoderCheckpoint& model) {
         return choose_compute(arguments, model, device_->has_bfloat16());

@@ -209,12 +209,15 @@ std::string scoring_text(const CandidateMemory& memory, uint64_t token_bytes, in
         "  to score it in memory, on a group of {}: {} of the models on each, and {} resident or {} streamed",
         plural(ranks, "rank"), bytes_text(memory.models), bytes_text(memory.resident), bytes_text(memory.streamed));
     if (memory.orders > 0) text += fmt::format("; orders of magnitudes: {}", bytes_text(memory.orders));
-    if (budget > 0) text += memory.fits(budget) ? " (resident fits the budget)" : " (streamed in this budget)";
+    if (budget > 0 && budget < memory.least_budget())
+        text += fmt::format(" (the budget is too small: a rank needs at least {})", bytes_text(memory.least_budget()));
+    else if (budget > 0)
+        text += memory.fits(budget) ? " (resident fits the budget)" : " (streamed in this budget)";
     text += "\n";
     if (token_bytes == 0) return text;
     text += fmt::format("  texts that it writes take {} for each token of prompt and limit", bytes_text(token_bytes));
-    if (budget > 0)
-        text += fmt::format(": {} of them at a time in this budget, or one text",
+    if (budget >= memory.least_budget())
+        text += fmt::format("; this budget has room for {} of them, and for one text in any case",
                             count_text(int64_t(memory.room(budget, memory.fits(budget)) / token_bytes)));
     return text + "\n";
 }
@@ -235,6 +238,7 @@ Json scoring_json(const CandidateMemory& memory, uint64_t token_bytes) {
             {"orders", memory.orders},
             {"resident", memory.resident},
             {"streamed", memory.streamed},
+            {"least_memory", memory.least_budget()},
             {"written_token", token_bytes}};
 }
 

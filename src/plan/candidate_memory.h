@@ -18,6 +18,8 @@ struct CandidateMemory {
     uint64_t streamed = 0;  ///< the largest layer, embedding or head instead
 
     bool fits(uint64_t budget) const { return resident <= budget / 4 * 3; }
+    /// The smallest budget in which it can be scored at all.
+    uint64_t least_budget() const { return (std::min(resident, streamed) + 2) / 3 * 4; }
     /// What the budget leaves for texts while they are computed.
     uint64_t room(uint64_t budget, bool as_resident) const {
         // A resident candidate needs nothing more to fold with, and what was learnt of the models takes an eighth at most.

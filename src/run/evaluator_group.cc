@@ -6,6 +6,7 @@
 #include <optional>
 #include <tuple>
 
+#include "src/base/bytes.h"
 #include "src/evaluate/decoder.h"
 #include "src/plan/candidate_memory.h"
 #include "src/run/candidate.h"
@@ -51,15 +52,28 @@ struct Resolved {
     Merge merge;
     DecoderCheckpoint model;
     Compute compute = Compute::float32;
+    CandidateMemory memory;
+    std::vector<std::string> warnings;
 };
 
+/// What `amalgam merge` and `amalgam evaluate` of the written merge would say.
+std::vector<std::string> warnings_of(const Recipe& recipe, const Resolved& resolved,
+                                     const std::vector<std::string>& of_config) {
+    std::vector<std::string> warnings;
+    for (const auto* list : {&recipe.warnings, &resolved.merge.warnings, &of_config, &resolved.model.config.warnings})
+        warnings.insert(warnings.end(), list->begin(), list->end());
+    if (!resolved.model.warning.empty()) warnings.push_back(resolved.model.warning);
+    return warnings;
+}
+
 Resolved resolve_candidate(Files& files, const Recipe& recipe, const std::string& name,
-                           const EvaluatorSettings& settings) {
+                           const EvaluatorSettings& settings, int ranks) {
     Resolved result;
     result.merge = resolve(files, recipe, settings.rules);
     Checkpoint checkpoint;
     checkpoint.path = name;
-    checkpoint.config = merged_config(result.merge).text;
+    OutputConfig config = merged_config(result.merge);
+    checkpoint.config = std::move(config.text);
     for (const TensorTask& task : result.merge.tasks) {
         TensorInfo tensor;
         tensor.name = task.name;
@@ -72,6 +86,18 @@ Resolved resolve_candidate(Files& files, const Recipe& recipe, const std::string
     const std::string& companions = result.merge.models[size_t(result.merge.tokenizer_donor)].checkpoint.path;
     result.model = decoder_of(files, std::move(checkpoint), companions, settings.allow_unknown);
     result.compute = settings.compute(result.model);
+    result.memory = candidate_memory(result.merge.tasks, *result.merge.method, ranks);
+    result.warnings = warnings_of(recipe, result, config.warnings);
+    if (const uint64_t least = result.memory.least_budget(); settings.memory < least) {
+        const std::string need = fmt::format(
+            "{}: a rank needs a budget of {} to score it in memory, for its largest layer, embedding or head; there "
+            "{}",
+            printable(name), bytes_text(least), settings.is_guess ? "may be" : "is");
+        check(settings.is_guess, "{} {}: give --memory more, or leave it out", need, bytes_text(settings.memory));
+        result.warnings.push_back(
+            fmt::format("{} {} for each: fewer ranks on a machine, or one with more memory, are safe", need,
+                        bytes_text(settings.memory)));
+    }
     return result;
 }
 
@@ -98,19 +124,21 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, std:
     Resolved resolved;
     std::string error;
     try {
-        resolved = resolve_candidate(*files_, recipe, name, settings_);
+        resolved = resolve_candidate(*files_, recipe, name, settings_, ranks_.size());
         for (const std::vector<Task>& tasks : rounds)
             for (const Task& task : tasks) check_task(task, resolved.model.config);
     } catch (const std::exception& caught) {
         error = caught.what();
     }
     ranks_.agree(error);
+    if (settings_.warn)
+        for (const std::string& warning : resolved.warnings) settings_.warn(warning);
 
     const CandidateMaker::Counts before = maker_.counts();
     Scored result;
     result.compute = resolved.compute;
     CandidateModel candidate(maker_, ranks_, resolved.merge);
-    const CandidateMemory memory = candidate_memory(resolved.merge.tasks, *resolved.merge.method, ranks_.size());
+    const CandidateMemory& memory = resolved.memory;
     result.resident = ranks_.all_reduce_min(uint64_t(memory.fits(settings_.memory))) != 0;
     if (result.resident) candidate.fold_all();
     EvaluationDevice* const device = settings_.device;

@@ -22,11 +22,14 @@ namespace amalgam {
 std::unique_ptr<Files> remembering_files(Files& source);
 
 struct EvaluatorSettings {
-    uint64_t memory = 0;  ///< bytes for all that is kept and worked on; the mapped models come on top
+    uint64_t memory = 0;    ///< bytes for all that is kept and worked on; the mapped models come on top
+    bool is_guess = false;  ///< what needs more memory is scored all the same, with a warning; else it is an Error
     bool allow_unknown = false;
     ResolveOptions rules;  ///< for models that do not fit together
     /// What to compute with, once it is known what the model is; throws Error for what this processor cannot do.
     std::function<Compute(const DecoderCheckpoint&)> compute;
+    /// Told what a person should know of a candidate, before it is scored; may be empty.
+    std::function<void(const std::string&)> warn;
     EvaluationDevice* device = nullptr;  ///< scores with these ranks, and outlives the evaluator; nullptr: the CPU does
 };
 

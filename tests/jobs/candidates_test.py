@@ -103,10 +103,24 @@ for each in [RECIPES[3]] if test.light else RECIPES[1:]:
                     f"{each} {words}: other scores on 3 ranks")
 test.expect(facts(scores(model("math-en"), ranks=3)) == facts(scores(model("math-en"))), "a model's scores on 3 ranks")
 
+# A budget that not even one layer fits in is refused, with the one that does; a guess is not.
+NEEDED = test.json("plan", RECIPES[0], "--memory", "10kB", cwd=test.root)["scoring"]["least_memory"]
+for memory, small in ((NEEDED - 1, True), (NEEDED, False)):
+    planned = test.run("plan", RECIPES[0], "--memory", memory, cwd=test.root)
+    test.expect(("(the budget is too small" in planned.stdout) == small, f"plan with {memory} bytes", planned)
+asked = ["evaluate", "--recipe", RECIPES[0], "--task", TASK, "--memory"]
+test.expect_error(1, *asked, NEEDED - 1, contains=["give --memory more", RECIPES[0]], cwd=test.root)
+least = facts(scores("--recipe", RECIPES[0], "--memory", NEEDED))
+test.expect(least == known[RECIPES[0]], "other scores with the least memory")
+
 # Keys and values of texts that are written stay within the budget, and take nothing before they are there.
 MADE = test.run("synthesize", test.place("deep"), "--experts", "1",
                 "--hidden", "64", "--mlp", "32", "--layers", "32", "--vocabulary", "300", "--quiet")
 test.expect(MADE.returncode == 0, "synthesize", MADE)
+
+OTHER = test.run("synthesize", test.place("other"), "--experts", "1", "--hidden", "64", "--mlp", "32", "--layers", "32",
+                 "--vocabulary", "310", "--seed", "2", "--quiet")
+test.expect(OTHER.returncode == 0, "synthesize", OTHER)
 
 
 def peak(*words):
@@ -138,6 +152,24 @@ if not test.light:
     # All texts together have 115 MB of keys and values.
     for name, (most, _) in (("8 MiB of memory", narrow), ("texts that end at once", none)):
         test.expect(wide[0] - most > 60e6, f"{name}: {most / 1e6:.0f} MB at most, else {wide[0] / 1e6:.0f} MB")
+
+# What a merge would warn of is said once, however many candidates have it, and whichever group they are on.
+cut = test.recipe("cut", "linear", [test.place("deep/base"), test.place("other/base")], None, "weight = 0.5")
+same = test.recipe("same", "linear", [test.place("deep/base"), test.place("deep/expert-1")], None, "weight = 0.5")
+lines = [same, cut, same, json.dumps({"recipe": cut, "set": ["parameters.weight=0.3"]})]
+few = endless("few.jsonl", 1, end_ids=[299])
+out = test.place("warned.json")
+one, many = ["--recipe", cut], ["--recipes", test.write("cut.txt", "\n".join(lines))]
+for ranks, words in ((0, one), (2, one), (0, many), (2, many)):
+    result = test.run("evaluate", *words, "--task", few, "--json", out, cwd=test.root, launcher=test.launcher(ranks),
+                      env=test.environment)
+    test.expect(result.returncode == 0, f"{words}, {ranks} ranks", result)
+    for tensor in ("lm_head", "embed_tokens"):
+        said = sum("VOCABULARIES DIFFER" in line and tensor in line for line in result.stderr.splitlines())
+        test.expect(said == 1, f"{words}, {ranks} ranks: said {said} times of {tensor}", result)
+with open(out) as file:
+    listed = json.load(file)["candidates"]
+test.expect([len(each.get("warnings", [])) for each in listed] == [0, 2, 0, 2], "warnings of candidates")
 
 # Models that have the base's tensors: what nothing changes is folded once, whatever the weights.
 copies = [shutil.copytree(model("base"), test.place(f"copy-{number}")) for number in (1, 2)]

@@ -54,5 +54,14 @@ TEST(CandidateMemory, AQuarterOfTheBudgetIsForTheFold) {
     EXPECT_FALSE(memory.fits(memory.resident / 3 * 4 - 4));
 }
 
+TEST(CandidateMemory, WhatIsLeftIsForTexts) {
+    const CandidateMemory memory = candidate_memory(tasks, *find_method("ties"), 1);
+    EXPECT_EQ(memory.least_budget(), 70u * (2 + 4) / 3 * 4);
+    EXPECT_EQ(memory.room(memory.least_budget(), false), 0u);
+    EXPECT_EQ(memory.room(800, false), 800u - 200 - 420);
+    EXPECT_EQ(memory.room(800, true), 0u);
+    EXPECT_EQ(memory.room(1600, true), 1600u - 200 - 786);
+}
+
 }  // namespace
 }  // namespace amalgam
