@@ -64,6 +64,11 @@ def text_of(piece):
     return piece if isinstance(piece, str) else bytes(piece).decode(errors="replace")
 
 
+def require(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
 class Maker:
     def __init__(self, tokenizer, options):
         self.tokenizer, self.options = tokenizer, options
@@ -89,19 +94,28 @@ class Maker:
 
     def item(self, item):
         made = dict(item)
+        self.fill(made, item)
+        return made
+
+    def fill(self, made, item):
         if self.options.metric == "perplexity":
             ids = self.tokenizer(item["text"]).input_ids
             first = self.tokenizer.bos_token_id
             # Without a first token, the first word of a text could not be judged.
             made["ids"] = ids if first is None or ids[:1] == [first] else [first, *ids]
-            return made
+            require(len(made["ids"]) >= 2, "its text has fewer than two tokens: there is nothing to judge")
+            return
         prompt = self.options.template.replace("{prompt}", item["prompt"])
         made["prompt_ids"] = self.without_end(self.prompt_ids(prompt))
+        require(made["prompt_ids"], "its prompt has no tokens: a model needs one to start from")
         if self.options.metric.startswith("choice"):
             made["choices_ids"] = [self.continuation(prompt, choice) for choice in item["choices"]]
-        elif "answer" in item:
+            require(len(item["choices"]) >= 2, "it has fewer than two choices")
+            require(all(made["choices_ids"]), "one of its choices has no tokens")
+            require(item["answer"] in range(len(item["choices"])), "its answer is not the number of a choice, from 0 on")
+        elif self.options.metric != "language" or "answer" in item:
             made["answer_ids"] = self.continuation(prompt, str(item["answer"]))
-        return made
+            require(str(item["answer"]) or self.options.metric not in TEXT_METRICS, "its answer is empty")
 
     def without_end(self, ids):
         """some tokenizers close every text"""
@@ -116,8 +130,14 @@ def header(options, pieces, tokens_name):
         task["limit"] = options.limit
     if options.allow:
         allowed = re.compile(options.allow)
+        if options.metric == "perplexity" or options.metric.startswith("choice"):
+            sys.exit(f"--allow: metric {options.metric} judges no answer that a language filter could apply to")
         task["allowed_ids"] = [n for n, piece in enumerate(pieces) if piece and allowed.fullmatch(text_of(piece))]
+        if not task["allowed_ids"]:
+            sys.exit(f"--allow {options.allow}: no token's whole text matches, so that no answer could pass")
         task["allowed_share"] = options.share
+    elif options.metric == "language":
+        sys.exit("metric language needs --allow: which tokens may an answer have?")
     return task
 
 
@@ -152,13 +172,16 @@ def main():
     pieces = token_pieces(tokenizer)
     tokens_path = re.sub(r"\.jsonl$", "", options.out) + ".tokens.json"
     task = header(options, pieces, os.path.basename(tokens_path))
+    made = []
+    for number, item in enumerate(items, 1):
+        try:
+            made.append(maker.item(item))
+        except KeyError as key:
+            sys.exit(f"{options.input}: item {number} has no {key}, which metric {options.metric} needs")
+        except ValueError as error:
+            sys.exit(f"{options.input}: item {number} cannot be asked: {error}")
     with open(options.out, "w") as file:
-        file.write(json.dumps({"task": task}) + "\n")
-        for number, item in enumerate(items, 1):
-            try:
-                file.write(json.dumps(maker.item(item)) + "\n")
-            except KeyError as key:
-                sys.exit(f"{options.input}: item {number} has no {key}, which metric {options.metric} needs")
+        file.writelines(json.dumps(line) + "\n" for line in [{"task": task}, *made])
     if "tokens" in task:
         with open(tokens_path, "w") as file:
             json.dump(pieces, file)

@@ -85,9 +85,11 @@ Header read_header(const Json& header, Task& task) {
             task.limit = int64_t(header_number(value, key, 1, double(max_limit)));
         else if (key == "end_ids")
             task.end_ids = read_ids(value, key);
-        else if (key == "allowed_ids")
+        else if (key == "allowed_ids") {
             task.allowed_ids = read_ids(value, key);
-        else if (key == "allowed_share")
+            check(!task.allowed_ids.empty(),
+                  "\"allowed_ids\" is empty: no answer could pass this filter; leave the key out for none");
+        } else if (key == "allowed_share")
             task.allowed_share = header_number(value, key, 0, 1);
         else if (key == "tokens")
             result.tokens = header_text(value, key);
@@ -156,6 +158,10 @@ void check_whole(Task& task, const Header& header) {
     const bool text = task.metric == Metric::last_number;
     check(!text || !header.tokens.empty(), "{}: metric last_number reads text and needs a token table: \"tokens\"",
           printable(task.path));
+    const bool written = task.metric == Metric::exact_match || needs_generation(task.metric);
+    check(written || task.allowed_ids.empty(),
+          "{}: metric {} judges no answer that the language filter could apply to: leave out \"allowed_ids\"",
+          printable(task.path), metric_name(task.metric));
     check(task.metric != Metric::language || !task.allowed_ids.empty(), "{}: metric language needs \"allowed_ids\"",
           printable(task.path));
     for (const TaskItem& item : task.items) {
@@ -178,6 +184,25 @@ void each_line(std::string_view text, const Visit& visit) {
     }
 }
 
+bool has_item_key(const Json& line) {
+    for (const char* key : {"ids", "prompt_ids", "choices_ids", "answer_ids"})
+        if (line.contains(key)) return true;
+    return false;
+}
+
+/// Whether a line is the task's and not an item's, which may have a key `task` of its own.
+bool is_header(const Json& line, bool first) {
+    const Json* task = member(line, "task");
+    if (!task) return false;
+    const bool item = has_item_key(line);
+    check(item || first, "\"task\" belongs into the first line of the file");
+    check(
+        !item || !first || !task->is_object(),
+        "the line is a task and an item: give {{\"task\": {{...}}}} a line of its own before it, or rename the item's "
+        "key");
+    return !item;
+}
+
 Header parse_lines(std::string_view text, Task& task) {
     Header header;
     bool first = true;
@@ -186,8 +211,8 @@ Header parse_lines(std::string_view text, Task& task) {
             check(line.size() <= max_line_bytes, "the line is longer than {} bytes", max_line_bytes);
             const Json json = Json::parse(line, nullptr, false);
             check(json.is_object(), "the line is not a JSON object");
-            if (const Json* task_json = member(json, "task"); task_json && first) {
-                header = read_header(*task_json, task);
+            if (is_header(json, first)) {
+                header = read_header(json["task"], task);
             } else {
                 if (!header.metric) header.metric = metric_of(json);
                 task.metric = *header.metric;
@@ -272,13 +297,25 @@ void check_item(const Task& task, const TaskItem& item, const DecoderConfig& con
     check_ids(task, item, item.answer, config.vocabulary, "the answer");
     for (const std::vector<int32_t>& choice : item.choices)
         check_ids(task, item, choice, config.vocabulary, "a choice");
+    if (task.tokens)
+        for (const auto* ids : {&item.prompt, &item.answer})
+            for (int32_t id : *ids)
+                if (id >= task.tokens->size())
+                    fail("{}: token {} of the item is not in the token table, which has {} entries", place(task, item),
+                         id, task.tokens->size());
     if (task.metric == Metric::exact_match)
         for (int32_t id : item.answer)
             if (std::find(end_ids.begin(), end_ids.end(), id) != end_ids.end())
                 fail("{}: the answer holds token {}, which ends a text: leave it out", place(task, item), id);
-    if (const int64_t length = longest_of(task, item); length > config.context)
+    if (const int64_t length = longest_of(task, item); length > config.context) {
+        if (needs_generation(task.metric))
+            fail(
+                "{}: a prompt of {} tokens and up to {} new ones (\"limit\") are more than the model's context of {}: "
+                "give the task a smaller limit, or the item a shorter prompt",
+                place(task, item), item.prompt.size(), task.limit, config.context);
         fail("{}: {} tokens of prompt and answer are more than the model's context of {}", place(task, item), length,
              config.context);
+    }
     if (task.metric != Metric::last_number) return;
     const std::string answer = item.answer_text.empty() ? task.tokens->text(item.answer) : item.answer_text;
     if (!last_number(answer)) fail("{}: there is no number in the answer", place(task, item));
@@ -298,6 +335,15 @@ void check_task(const Task& task, const DecoderConfig& config) {
         if (id >= config.vocabulary)
             fail("{}: end token {} is beyond the model's vocabulary of {}", printable(task.path), id,
                  config.vocabulary);
+    if (!task.allowed_ids.empty() && task.allowed_ids.back() >= config.vocabulary)
+        fail(
+            "{}: \"allowed_ids\" holds token {}, the model's vocabulary has {}: was the file made with another "
+            "tokenizer?",
+            printable(task.path), task.allowed_ids.back(), config.vocabulary);
+    // Vocabularies are padded to round numbers, with tokens that no tokenizer has.
+    if (task.tokens && task.tokens->size() < config.vocabulary * 9 / 10)
+        fail("{}: the token table has {} entries, the model's vocabulary {}: was it made with another tokenizer?",
+             printable(task.path), task.tokens->size(), config.vocabulary);
     for (const TaskItem& item : task.items) check_item(task, item, config, end_ids);
 }
 

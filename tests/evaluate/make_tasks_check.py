@@ -28,6 +28,18 @@ def make(folder, items, *options):
     return header["task"], made
 
 
+def refuse(folder, items, *options, contains):
+    """no task is made that amalgam evaluate would refuse, or score without its filter"""
+    out = os.path.join(folder, "refused.jsonl")
+    source = os.path.join(folder, "in.jsonl")
+    with open(source, "w") as file:
+        file.writelines(json.dumps(item) + "\n" for item in items)
+    tool = os.path.join(ROOT, "tools", "make_tasks.py")
+    result = subprocess.run([sys.executable, tool, MODEL, source, out, *options], capture_output=True, text=True)
+    assert result.returncode != 0 and contains in result.stderr, (result.returncode, result.stderr)
+    assert not os.path.exists(out), "a file of a task that was refused"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         wanted = lines(os.path.join(ZOO, "tasks", "math-ja", "heldout.jsonl"))
@@ -50,6 +62,15 @@ def main():
         with open(os.path.join(folder, "out.tokens.json")) as file:
             pieces = json.load(file)
         assert pieces[215] == "ten " and pieces[0] == "", pieces
+
+        good = {"prompt": "a", "answer": "ten"}
+        refuse(folder, [good], "--allow", "ZZZ.*", contains="--allow ZZZ.*: no token's whole text matches")
+        refuse(folder, [{"text": "tom has"}], "--allow", "ten ", contains="metric perplexity")
+        refuse(folder, [{"text": "tom has"}, {"text": ""}], contains="item 2 cannot be asked: its text has fewer than two")
+        refuse(folder, [{**choice, "choices": ["ten", " "]}], contains="item 1 cannot be asked: one of its choices")
+        refuse(folder, [{**choice, "answer": 2}], contains="its answer is not the number of a choice")
+        refuse(folder, [{**good, "answer": ""}], "--metric", "rouge_l", contains="its answer is empty")
+        refuse(folder, [good, {"prompt": "a"}], contains="item 2 has no 'answer'")
     print("make_tasks.py makes the zoo's tasks")
 
 

@@ -113,10 +113,52 @@ TEST(Task, ItemsMustFitTheModel) {
                 HasSubstr("end token 12"));
     EXPECT_THAT(
         fit_error("{\"task\": {\"metric\": \"rouge_l\", \"limit\": 6}}\n{\"prompt_ids\": [1], \"answer_ids\": [5]}"),
-        HasSubstr("7 tokens"));
+        AllOf(HasSubstr("prompt of 1 tokens and up to 6 new ones"), HasSubstr("smaller limit")));
     DecoderConfig endless = model();
     endless.end_ids.clear();
     EXPECT_THAT(fit_error(R"({"prompt_ids": [1], "answer_ids": [5]})", endless), HasSubstr("eos_token_id"));
+}
+
+TEST(Task, ItemsMayHaveAKeyThatIsCalledTask) {
+    const std::string good = "\n{\"prompt_ids\": [1], \"answer_ids\": [2]}";
+    EXPECT_EQ(parse_task(R"({"prompt_ids": [1], "answer_ids": [2], "task": "math"})" + good, "t").items.size(), 2u);
+    EXPECT_EQ(parse_task(good + "\n" + R"({"prompt_ids": [1], "answer_ids": [2], "task": {"a": 1}})", "t").items.size(),
+              2u);
+    EXPECT_EQ(parse_task(R"({"task": null, "ids": [1, 2]})", "t").items.size(), 1u);
+    EXPECT_THAT(parse_error(R"({"task": {"name": "x"}, "prompt_ids": [1], "answer_ids": [2]})" + good),
+                AllOf(HasSubstr("t.jsonl:1: "), HasSubstr("a line of its own")));
+    EXPECT_THAT(parse_error(R"({"task": "math"})" + good), HasSubstr("\"task\" is not an object"));
+    EXPECT_THAT(parse_error(good + "\n{\"task\": {\"limit\": 3}}"), AllOf(HasSubstr(":3: "), HasSubstr("first line")));
+}
+
+TEST(Task, LanguageFilterMustBeOne) {
+    const std::string good = "\n{\"prompt_ids\": [1], \"answer_ids\": [3]}";
+    const auto with = [](const std::string& header) { return "{\"task\": {" + header + "}}"; };
+    EXPECT_THAT(parse_error(with("\"allowed_ids\": []") + good),
+                AllOf(HasSubstr("t.jsonl:1: "), HasSubstr("\"allowed_ids\" is empty")));
+    EXPECT_THAT(parse_error(with("\"allowed_ids\": [3]") + "\n{\"ids\": [1, 2]}"), HasSubstr("metric perplexity"));
+    EXPECT_THAT(parse_error(with("\"metric\": \"choice\", \"allowed_ids\": [3]") +
+                            "\n{\"prompt_ids\": [1], \"choices_ids\": [[2], [3]], \"answer\": 0}"),
+                HasSubstr("metric choice"));
+    EXPECT_EQ(fit_error(with("\"allowed_ids\": [9, 3]") + good), "no error");
+    EXPECT_THAT(fit_error(with("\"allowed_ids\": [10, 3]") + good),
+                HasSubstr("holds token 10, the model's vocabulary"));
+}
+
+TEST(Task, TokenTableMustBeTheModels) {
+    Task task = parse_task(
+        "{\"task\": {\"metric\": \"rouge_l\", \"limit\": 2}}\n{\"prompt_ids\": [15], \"answer_ids\": [3]}", "t.jsonl");
+    const auto error_with = [&](size_t entries) {
+        task.tokens = std::make_shared<TokenTable>(std::vector<std::string>(entries, "a"));
+        return error_of([&] { check_task(task, model(20)); });
+    };
+    EXPECT_EQ(error_with(20), "no error");
+    EXPECT_EQ(error_with(18), "no error");
+    EXPECT_EQ(error_with(25), "no error");
+    EXPECT_THAT(error_with(17), AllOf(HasSubstr("has 17 entries"), HasSubstr("vocabulary 20")));
+    EXPECT_THAT(error_with(0), HasSubstr("has 0 entries"));
+    task.items[0].prompt = {19};
+    EXPECT_THAT(error_with(18), HasSubstr("t.jsonl:2: token 19"));
 }
 
 TEST(Task, TokenTableLiesBesideTheFile) {
