@@ -33,7 +33,7 @@ struct Merge {
     /// For recipes with slices: (model, layer) each output layer's configuration comes from; empty otherwise.
     std::vector<std::pair<int, int64_t>> layer_sources;
     std::optional<Dtype> config_dtype;  ///< for config.json, if all floating-point tensors have one dtype
-    std::vector<std::string> warnings;
+    std::vector<std::string> warnings;  ///< the recipe's among them
 };
 
 struct ResolveOptions {

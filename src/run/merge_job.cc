@@ -191,8 +191,7 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
     together(world, [&] { device = choose_device(options.device, world.node_rank(), world.node_size()); });
     Job job = open_job(world, options);
     if (first)
-        for (const auto* list : {&job.recipe.warnings, &job.merge.warnings})
-            for (const std::string& warning : *list) log_warning("{}", warning);
+        for (const std::string& warning : job.merge.warnings) log_warning("{}", warning);
 
     std::unique_ptr<OutputFolder> folder;
     std::string building;

@@ -66,6 +66,13 @@ for ranks in RANKS:
         exact = entry[0] not in FLOATS or name.endswith("none")
         test.expect((tensors.get(name) == entry) == exact, f"an average of {name}, {ranks} ranks")
 
+# A warning of the recipe is told once
+warned = test.recipe("warned", "linear", BYTES, None, "weight = 0.5, int8_mask = true")
+shutil.rmtree(test.place("out"))
+for ranks in (0, 2):
+    result = test.merge(warned, "out", "--quiet", "--force", ranks=ranks)
+    test.expect(result.returncode == 0 and result.stderr.count("int8_mask has no effect") == 1, "warned twice", result)
+
 # The report
 FIELDS = "amalgam method compat seed recipe models ranks threads_per_rank memory_budget peak_memory bytes_read"
 FIELDS += " bytes_written bytes_resumed output_bytes seconds saturated_elements nonfinite warnings tensors"
