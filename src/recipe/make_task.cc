@@ -11,6 +11,10 @@ namespace {
 
 bool computed(const TensorInfo& tensor) { return info(tensor.dtype).computed; }
 
+/// Weights as 0.3, 0.6 and -0.9 sum to 0 but for their rounding. From where on nothing is left of a sum of float32 numbers
+/// that is divided by it.
+constexpr double least_weight_sum = 1. / (1 << 23);
+
 }  // namespace
 
 std::optional<TensorTask> TaskMaker::make(const OutputPart& part, TensorRow row) const {
@@ -206,9 +210,13 @@ void TaskMaker::check_weights(const TensorTask& task) const {
     const int normalize = method_.name == "linear" ? method_.field("normalize") : method_.field("normalize_weights");
     const int weight = method_.field("weight");
     if (normalize < 0 || weight < 0 || task.global[normalize] == 0) return;
-    float sum = 0;
-    for (const TaskInput& each : task.inputs) sum += float(each.fields[weight]);
-    if (sum != 0) return;
+    double sum = 0, whole = 0;
+    for (const TaskInput& each : task.inputs) {
+        sum += each.fields[weight];
+        whole += std::abs(each.fields[weight]);
+    }
+    // What float32 takes for 0 is 0 to mergekit.
+    if (float(sum) != 0 && std::abs(sum) > least_weight_sum * whole) return;
     std::string weights;
     for (size_t i = 0; i < task.inputs.size() && i < 4; ++i)
         weights += fmt::format("{}{} {}", i ? ", " : "", models_[task.inputs[i].model].reference,

@@ -262,6 +262,16 @@ TEST(Weights, OfLinearMustNotSumToZero) {
     EXPECT_THAT(with("[1, 1, 0]", "0"), HasSubstr("tensor \"model.layers.2.input_layernorm.weight\" sum to 0"));
     EXPECT_EQ(with("0", "1"), "no error");
     EXPECT_THAT(with("1e-300", "0"), HasSubstr("sum to 0"));  // 0 in float32
+    EXPECT_EQ(with("1e-30", "0"), "no error");
+    EXPECT_EQ(with("1", "-0.999999"), "no error");
+    EXPECT_THAT(with("1", "-0.99999999"), HasSubstr("sum to 0"));
+    EXPECT_EQ(with("3e38", "-1e38"), "no error");
+    EXPECT_EQ(with("3e38", "3e38"), "no error");
+    for (const std::string method : {"linear", "multislerp"})
+        EXPECT_THAT(models.error_of("merge_method: " + method +
+                                    "\nmodels: [{model: a, parameters: {weight: 0.3}}, {model: b, parameters: {weight: "
+                                    "0.6}}, {model: a, parameters: {weight: -0.9}}]\n"),
+                    HasSubstr("sum to 0 (a 0.3, b 0.6, a -0.9): " + method + " divides by their sum"));
     EXPECT_THAT(models.error_of("merge_method: multislerp\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, "
                                 "parameters: {weight: -1}}]\n"),
                 HasSubstr("set normalize_weights to false"));
