@@ -27,6 +27,7 @@ class RecipeChecker {
         recipe_.dtype = read_dtype("dtype");
         recipe_.out_dtype = read_dtype("out_dtype");
         recipe_.base_model = read_optional_reference(root_, "base_model");
+        if (recipe_.base_model) recipe_.base_line = Reporter::public_line(root_.find("base_model")->line);
         read_tokenizer();
         recipe_.parameters = read_parameters(root_.find("parameters"), method(), false, reporter_);
         read_models_or_slices();
@@ -140,6 +141,7 @@ class RecipeChecker {
 
     void set_tokenizer_source(const Value& value, std::string_view key) {
         recipe_.tokenizer_source = read_reference(value, key, reporter_);
+        recipe_.tokenizer_line = Reporter::public_line(value.line);
         if (recipe_.tokenizer_source == "union")
             reporter_.fail_at(value.line, "{}: union comes later: the vocabularies must agree; give base or a model",
                               key);

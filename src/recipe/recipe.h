@@ -57,7 +57,9 @@ struct Recipe {
     uint64_t seed = 0;
     std::optional<Dtype> dtype, out_dtype;
     std::optional<std::string> base_model;
+    int base_line = 0;                            ///< in the recipe file, of base_model
     std::optional<std::string> tokenizer_source;  ///< "base" or a model reference
+    int tokenizer_line = 0;
     std::vector<SourceEntry> models;
     std::vector<OutputSlice> slices;
     Parameters parameters;

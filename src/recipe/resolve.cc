@@ -4,10 +4,12 @@
 #include <cmath>
 #include <deque>
 #include <map>
+#include <span>
 #include <unordered_map>
 
 #include "kernels/methods.h"
 #include "src/base/error.h"
+#include "src/recipe/check_models.h"
 #include "src/recipe/make_task.h"
 #include "src/recipe/notes.h"
 #include "src/recipe/part.h"
@@ -148,6 +150,7 @@ class Resolver {
             }
         }
         make_tasks(maker, part, std::move(rows));
+        check_settings({&part, 1});
     }
 
     TensorRow place_row(const OutputPart& part, const ModelLayout& layout, size_t tensor) const {
@@ -233,6 +236,7 @@ class Resolver {
         resolve_outside(maker, parts.front(), &Sorted::first);
         for (const OutputPart& part : parts) resolve_slice(maker, part);
         resolve_outside(maker, parts.back(), &Sorted::last);
+        check_settings(parts);
     }
 
     /// Layers of every member, from layer_range or the whole depth.
@@ -326,6 +330,11 @@ class Resolver {
 
     // ---- the whole
 
+    void check_settings(std::span<const OutputPart> parts) {
+        for (std::string& text : setting_warnings(recipe_, parts, models_, merge_.config_donor))
+            merge_.warnings.push_back(std::move(text));
+    }
+
     /// The papers trim a whole model at one threshold: then one density holds for all its tensors.
     void check_paper_rules() const {
         if (recipe_.compat != Compat::paper || method_.paper_rules != methods::trim_paper) return;
@@ -355,7 +364,7 @@ class Resolver {
         merge_.compat = recipe_.compat;
         merge_.seed = recipe_.seed;
         merge_.config_dtype = common_dtype();
-        merge_.warnings = recipe_.warnings;
+        merge_.warnings.insert(merge_.warnings.begin(), recipe_.warnings.begin(), recipe_.warnings.end());
         for (size_t i = 0; i < models_.size(); ++i) {
             OpenModel& model = models_[i];
             for (const std::string& warning : model.checkpoint.warnings) merge_.warnings.push_back(warning);

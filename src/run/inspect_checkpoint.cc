@@ -1,25 +1,13 @@
 #include "src/run/inspect_checkpoint.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
-#include "src/checkpoint/layer_lists.h"
+#include "src/checkpoint/config_settings.h"
 #include "src/checkpoint/safetensors.h"
 
 namespace amalgam {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string value_text(const Json& value) {
-    return value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-void collect(const Json& object, std::map<std::string, std::string>& values) {
-    for (const auto& [key, value] : object.items())
-        if (!value.is_null()) values.try_emplace(key, value_text(value));
-}
 
 void group_tensors(CheckpointFacts& facts) {
     std::map<Dtype, Amount> dtypes;
@@ -61,20 +49,6 @@ void read_settings(CheckpointFacts& facts) {
 }
 
 }  // namespace
-
-ConfigSettings::ConfigSettings(const std::string& config) {
-    if (config.empty()) return;
-    const Json root = Json::parse(quote_nonfinite(config), nullptr, false);
-    if (!root.is_object()) return;
-    if (const Json* text = text_settings(root); text && text->is_object()) collect(*text, values_);
-    collect(root, values_);
-}
-
-std::string ConfigSettings::value(std::initializer_list<const char*> keys) const {
-    for (const char* key : keys)
-        if (const auto found = values_.find(key); found != values_.end()) return restore_nonfinite(found->second);
-    return "";
-}
 
 CheckpointFacts inspect_checkpoint(Files& files, const std::string& path) {
     CheckpointFacts facts;

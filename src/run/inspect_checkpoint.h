@@ -50,15 +50,4 @@ struct CheckpointFacts {
 /// `path` is a file or folder. Throws Error that begins with the path for anything the strict reader refuses.
 CheckpointFacts inspect_checkpoint(Files& files, const std::string& path);
 
-/// The value of a setting as text, from the language model's settings in config.json, under the first of `keys` that is
-/// there; "" if none is. `config` must be valid JSON or "".
-class ConfigSettings {
-  public:
-    explicit ConfigSettings(const std::string& config);
-    std::string value(std::initializer_list<const char*> keys) const;
-
-  private:
-    std::map<std::string, std::string> values_;
-};
-
 }  // namespace amalgam

@@ -5,7 +5,6 @@
 
 #include "src/base/error.h"
 #include "src/recipe/layout.h"
-#include "src/run/inspect_checkpoint.h"
 
 namespace amalgam {
 namespace {
@@ -14,37 +13,6 @@ using Weight = Difference::Weight;
 
 constexpr uint64_t max_tokenizer_bytes = 256 << 20;
 
-struct Setting {
-    const char* name;
-    std::initializer_list<const char*> keys;
-    Weight weight;
-};
-
-/// Tensors of one shape mean different things if these differ; the sizes are told by the shapes as well.
-const Setting settings[] = {
-    {"model_type", {"model_type"}, Weight::warning},
-    {"hidden_size", {"hidden_size", "n_embd", "d_model"}, Weight::problem},
-    {"num_hidden_layers", {"num_hidden_layers", "n_layer", "num_layers", "n_layers"}, Weight::problem},
-    {"intermediate_size", {"intermediate_size", "n_inner", "d_ff"}, Weight::problem},
-    {"num_attention_heads", {"num_attention_heads", "n_head", "num_heads"}, Weight::problem},
-    {"num_key_value_heads", {"num_key_value_heads"}, Weight::problem},
-    {"head_dim", {"head_dim"}, Weight::problem},
-    {"num_experts", {"num_local_experts", "num_experts", "n_routed_experts"}, Weight::problem},
-    {"num_experts_per_tok", {"num_experts_per_tok"}, Weight::warning},
-    {"vocab_size", {"vocab_size"}, Weight::warning},
-    {"hidden_act", {"hidden_act", "hidden_activation", "activation_function"}, Weight::warning},
-    {"rope_theta", {"rope_theta"}, Weight::warning},
-    {"rope_scaling", {"rope_scaling"}, Weight::warning},
-    {"rope_parameters", {"rope_parameters"}, Weight::warning},
-    {"partial_rotary_factor", {"partial_rotary_factor"}, Weight::warning},
-    {"rms_norm_eps", {"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"}, Weight::warning},
-    {"sliding_window", {"sliding_window"}, Weight::warning},
-    {"max_position_embeddings", {"max_position_embeddings", "n_positions"}, Weight::note},
-    {"tie_word_embeddings", {"tie_word_embeddings"}, Weight::note},
-    {"bos_token_id", {"bos_token_id"}, Weight::warning},
-    {"eos_token_id", {"eos_token_id"}, Weight::warning},
-};
-
 class Comparison {
   public:
     Comparison(Files& files, const Checkpoint& first, const Checkpoint& other, Fit& fit)
@@ -52,7 +20,7 @@ class Comparison {
 
     void run() {
         compare_tensors();
-        compare_settings();
+        compare_configs();
         compare_tokenizers();
     }
 
@@ -99,16 +67,9 @@ class Comparison {
         return a.shape.size() == 2 && b.shape.size() == 2 && a.shape[1] == b.shape[1];
     }
 
-    void compare_settings() {
-        if (first_.config.empty() || other_.config.empty()) return;
-        const ConfigSettings a(first_.config), b(other_.config);
-        for (const Setting& setting : settings) {
-            const std::string left = a.value(setting.keys), right = b.value(setting.keys);
-            // A default left out is no difference that can be judged.
-            const bool unknown = left.empty() || right.empty();
-            if (left != right && !(unknown && setting.weight == Weight::problem))
-                add(unknown ? Weight::note : setting.weight, "config", setting.name, left, right);
-        }
+    void compare_configs() {
+        for (SettingDifference& each : compare_settings(first_.config, other_.config))
+            add(each.weight, "config", each.name, each.first, each.other);
     }
 
     std::string tokenizer(const Checkpoint& checkpoint) {

@@ -5,15 +5,12 @@
 
 #include "src/base/files.h"
 #include "src/checkpoint/checkpoint.h"
+#include "src/checkpoint/config_settings.h"
 
 namespace amalgam {
 
 struct Difference {
-    enum class Weight {
-        note,     ///< a merge takes care of it
-        warning,  ///< a merge works, but a person should look
-        problem,  ///< a merge refuses, or its result would mean nothing
-    };
+    using Weight = DifferenceWeight;
     Weight weight = Weight::note;
     std::string what;   ///< "tensor", "shape", "dtype", "config", "tokenizer"
     std::string name;   ///< of tensor or setting
