@@ -2,15 +2,26 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <unordered_map>
 
 #include "src/base/error.h"
 #include "src/checkpoint/config_settings.h"
+#include "src/checkpoint/output_config.h"
+#include "src/recipe/layout.h"
 
 namespace amalgam {
 namespace {
 
+using Shapes = std::set<std::vector<int64_t>>;
+
 constexpr size_t longest_value = 60;
 constexpr size_t most_models = 4;
+
+/// The member whose shapes the part's layers have.
+const PartMember& leader(const OutputPart& part) { return part.members[size_t(part.leader())]; }
 
 struct Mention {
     const OutputPart* part = nullptr;
@@ -36,6 +47,77 @@ std::string values_text(const std::vector<SettingDifference>& differences, std::
     for (const SettingDifference& each : differences)
         text += fmt::format("{}{} {}", text.empty() ? "" : ", ", each.name, printable(each.*side, longest_value));
     return text;
+}
+
+// ---- shapes of layers
+
+/// Shapes of the main tower's tensors by what follows the layer's number.
+std::unordered_map<std::string_view, Shapes> layer_shapes(const OpenModel& model) {
+    std::unordered_map<std::string_view, Shapes> shapes;
+    const int main = main_tower(model.layout, model.reference);
+    for (size_t i = 0; i < model.layout.places.size(); ++i)
+        if (const TensorPlace& place = model.layout.places[i]; place.tower == main)
+            shapes[place.rest].insert(model.checkpoint.tensors[i].shape);
+    return shapes;
+}
+
+/// "self_attn.k_proj.weight is [32, 96] and [96, 96]" of layers that cannot come from one model; "" if there is none.
+std::string unlike_layers(const OpenModel& a, const OpenModel& b) {
+    const auto first = layer_shapes(a), other = layer_shapes(b);
+    std::string_view name;
+    for (const auto& [rest, shapes] : other) {
+        const auto found = first.find(rest);
+        if (found == first.end() || found->second.size() > 1 || shapes.size() > 1 || found->second == shapes) continue;
+        if (name.empty() || natural_less(rest, name)) name = rest;
+    }
+    if (name.empty()) return "";
+    return fmt::format("{} of a layer is {} and {}", printable(name), shape_text(*first.at(name).begin()),
+                       shape_text(*other.at(name).begin()));
+}
+
+/// The same of models that have layers of several shapes: only their configs can say whether these are all of one model.
+bool other_shapes(const OpenModel& a, const OpenModel& b) {
+    const auto first = layer_shapes(a);
+    for (const auto& [rest, shapes] : layer_shapes(b)) {
+        const auto found = first.find(rest);
+        if (found != first.end() && found->second != shapes) return true;
+    }
+    return false;
+}
+
+std::string unlike_widths(const OpenModel& a, const OpenModel& b) {
+    const TensorInfo *first = find_embedding(a.checkpoint), *other = find_embedding(b.checkpoint);
+    if (!first || !other || first->shape.size() != 2 || other->shape.size() != 2) return "";
+    if (first->shape[1] == other->shape[1]) return "";
+    return fmt::format("{} is {} wide and {}", printable(other->name), first->shape[1], other->shape[1]);
+}
+
+/// Settings that both configs give as one number for all layers.
+std::string unlike_sizes(const OpenModel& a, const OpenModel& b) {
+    const auto is_number = [](const std::string& text) {
+        return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+    };
+    std::string text;
+    for (const SettingDifference& each : compare_settings(a.checkpoint.config, b.checkpoint.config))
+        if (each.size && is_number(each.first) && is_number(each.other))
+            text += fmt::format("{}{} is {} and {}", text.empty() ? "" : ", ", each.name, each.first, each.other);
+    return text;
+}
+
+/// Why layers of the two cannot be stacked; "" if they can.
+std::string unlike_models(const OpenModel& a, const OpenModel& b) {
+    std::string sizes = unlike_sizes(a, b);
+    std::string tensors = unlike_layers(a, b);
+    if (tensors.empty()) tensors = unlike_widths(a, b);
+    if (tensors.empty()) return !sizes.empty() && other_shapes(a, b) ? sizes : "";
+    return sizes.empty() ? tensors : sizes + "; " + tensors;
+}
+
+VocabularyTensors vocabulary_of(const OpenModel& model) { return vocabulary_tensors(model.checkpoint.tensors); }
+
+/// Some vision-language models have rows of the embedding that no head has.
+bool one_vocabulary(const VocabularyTensors& tensors) {
+    return !tensors.rows() || !tensors.head_rows() || *tensors.rows() == *tensors.head_rows();
 }
 
 }  // namespace
@@ -84,6 +166,38 @@ std::vector<std::string> setting_warnings(const Recipe& recipe, std::span<const 
             values_text(each.differences, &SettingDifference::first), printable(giver.reference), printable(first)));
     }
     return warnings;
+}
+
+void check_stack(const Recipe& recipe, std::span<const OutputPart> parts, const std::vector<OpenModel>& models) {
+    const OpenModel& first = models[size_t(leader(parts[0]).model)];
+    std::set<int> seen = {leader(parts[0]).model};
+    for (const OutputPart& part : parts) {
+        const PartMember& member = leader(part);
+        if (!seen.insert(member.model).second) continue;
+        const OpenModel& other = models[size_t(member.model)];
+        if (const std::string unlike = unlike_models(first, other); !unlike.empty())
+            fail("{}: layers of {} and {} cannot be stacked: {}; one config.json has to describe them all",
+                 member_place(recipe, part, member), printable(first.reference), printable(other.reference), unlike);
+    }
+}
+
+std::vector<std::string> check_stack_ends(const Recipe& recipe, const OutputPart& first, const OutputPart& last,
+                                          const std::vector<OpenModel>& models, const std::vector<TensorTask>& tasks) {
+    const OpenModel &begin = models[size_t(leader(first).model)], &end = models[size_t(leader(last).model)];
+    const VocabularyTensors written = vocabulary_tensors(tasks), own = vocabulary_of(begin);
+    const std::string place = member_place(recipe, last, leader(last));
+    if (!one_vocabulary(written) && one_vocabulary(own) && one_vocabulary(vocabulary_of(end)))
+        fail(
+            "{}: the first slice gives the embedding, of {} rows ({}), and the last the head, of {} rows ({}): begin "
+            "and "
+            "end with models of one vocabulary",
+            place, *written.rows(), printable(begin.reference), *written.head_rows(), printable(end.reference));
+    if (!written.has_embedding() || written.has_head() || !own.has_head()) return {};
+    return {
+        fmt::format("{}: {} of the last slice has no head, since it is tied to its embedding: the result is tied to "
+                    "the embedding of "
+                    "{}, whose own head is dropped",
+                    place, printable(end.reference), printable(begin.reference))};
 }
 
 }  // namespace amalgam

@@ -233,10 +233,13 @@ class Resolver {
                     fail("{}: the layers of {} are called {}, those of {} {}: they cannot be stacked",
                          recipe_place(recipe_, part.slice->line), model_of(each).reference, printable(own),
                          model_of(parts[0].members[0]).reference, printable(tower_));
+        check_stack(recipe_, parts, models_);
         resolve_outside(maker, parts.front(), &Sorted::first);
         for (const OutputPart& part : parts) resolve_slice(maker, part);
         resolve_outside(maker, parts.back(), &Sorted::last);
         check_settings(parts);
+        for (std::string& text : check_stack_ends(recipe_, parts.front(), parts.back(), models_, merge_.tasks))
+            merge_.warnings.push_back(std::move(text));
     }
 
     /// Layers of every member, from layer_range or the whole depth.

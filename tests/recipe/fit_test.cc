@@ -80,5 +80,97 @@ TEST(Settings, NameAFewOfManyModels) {
                 ElementsAre(AllOf(HasSubstr("of m0, m1, m2, m3 and 5 more says rope_theta 5,"), Not(HasSubstr("m4")))));
 }
 
+// ---- stacks
+
+std::string stack(const std::string& first, const std::string& last) {
+    return "merge_method: passthrough\nslices:\n  - sources: [{model: " + first +
+           ", layer_range: [0, 2]}]\n  - sources:\n      - {model: " + last + ", layer_range: [1, 2]}\n";
+}
+
+/// Two layers or more; `widths`: columns of each layer's feed-forward tensor.
+std::vector<SmallTensor> sized(int hidden, const std::vector<int>& widths, int vocabulary = 11) {
+    std::vector<SmallTensor> tensors = {{"model.embed_tokens.weight", "F32", {vocabulary, hidden}},
+                                        {"model.norm.weight", "F32", {hidden}},
+                                        {"lm_head.weight", "F32", {vocabulary, hidden}}};
+    for (size_t i = 0; i < widths.size(); ++i)
+        tensors.push_back({fmt::format("model.layers.{}.mlp.down_proj.weight", i), "F32", {hidden, widths[i]}});
+    return tensors;
+}
+
+TEST(Stack, OfOtherSizesIsAnError) {
+    SmallModels models;
+    models.add("a", sized(4, {6, 6}), R"({"hidden_size":4,"num_attention_heads":2})");
+    models.add("b", sized(8, {12, 12}), R"({"hidden_size":8,"num_attention_heads":2})");
+    EXPECT_EQ(
+        models.error_of(stack("a", "b")),
+        "r.yaml:5: layers of a and b cannot be stacked: hidden_size is 4 and 8; mlp.down_proj.weight of a layer is "
+        "[4, 6] and [8, 12]; one config.json has to describe them all");
+    EXPECT_EQ(models.error_of(stack("a", "a")), "no error");
+    // What configs do not say, tensors tell.
+    models.add("c", sized(4, {7, 7}));
+    EXPECT_THAT(models.error_of(stack("a", "c")),
+                HasSubstr("a and c cannot be stacked: mlp.down_proj.weight of a layer"));
+    models.add("d", sized(8, {6, 6}));
+    EXPECT_THAT(models.error_of(stack("a", "d")),
+                HasSubstr("a and d cannot be stacked: mlp.down_proj.weight of a layer"));
+    // Layers that share no name are seen to differ by the embedding.
+    models.add("e", {{"model.embed_tokens.weight", "F32", {11, 8}}, {"model.layers.0.w"}, {"model.layers.1.w"}});
+    EXPECT_THAT(models.error_of(stack("a", "e")), HasSubstr("model.embed_tokens.weight is 4 wide and 8"));
+}
+
+TEST(Stack, OfModelsWithLayersOfSeveralShapes) {
+    SmallModels models;
+    models.add("a", sized(4, {6, 9, 6}), R"({"intermediate_size":[6,9,6]})");
+    models.add("b", sized(4, {6, 6, 12}), R"({"intermediate_size":[6,6,12]})");
+    models.add("c", sized(4, {6, 6, 6}), R"({"intermediate_size":6})");
+    for (const char* other : {"b", "c"}) {
+        EXPECT_EQ(models.error_of(stack("a", other)), "no error");
+        EXPECT_EQ(models.error_of(stack(other, "a")), "no error");
+    }
+    models.add("a", sized(4, {6, 9, 6}), R"({"head_dim":2})");
+    models.add("b", sized(4, {6, 6, 12}), R"({"head_dim":3})");
+    EXPECT_THAT(models.error_of(stack("a", "b")), HasSubstr("cannot be stacked: head_dim is 2 and 3;"));
+}
+
+TEST(Stack, OfOtherHeadsInTheSameShapesWarns) {
+    SmallModels models;
+    models.add("a", sized(4, {6, 6}), R"({"num_attention_heads":2})");
+    models.add("b", sized(4, {6, 6}), R"({"num_attention_heads":4})");
+    EXPECT_THAT(models.resolve(stack("a", "b")).warnings,
+                ElementsAre(HasSubstr("r.yaml:5: SETTINGS DIFFER: config.json of b says num_attention_heads 4")));
+}
+
+TEST(Stack, BeginsAndEndsWithOneVocabulary) {
+    SmallModels models;
+    models.add("a", sized(4, {6, 6}, 11));
+    models.add("b", sized(4, {6, 6}, 13));
+    EXPECT_EQ(
+        models.error_of(stack("a", "b")),
+        "r.yaml:5: the first slice gives the embedding, of 11 rows (a), and the last the head, of 13 rows (b): begin "
+        "and end with models of one vocabulary");
+    // In between it does not matter.
+    EXPECT_EQ(models.error_of(stack("a", "b") + "  - sources: [{model: a, layer_range: [1, 2]}]\n"), "no error");
+    // Rows of an embedding that its own head has not.
+    std::vector<SmallTensor> more = sized(4, {6, 6}, 11);
+    more[0].shape = {15, 4};
+    models.add("a", more);
+    models.add("b", more);
+    EXPECT_EQ(models.error_of(stack("a", "b")), "no error");
+}
+
+TEST(Stack, ThatEndsWithATiedModelWarns) {
+    SmallModels models;
+    models.add_llama("a");
+    models.add_llama("b", {.tied = true});
+    models.add_llama("c", {.tied = true});
+    const Merge merge = models.resolve(stack("a", "b"));
+    EXPECT_FALSE(has_task(merge, "lm_head.weight"));
+    EXPECT_THAT(merge.warnings, ElementsAre("r.yaml:5: b of the last slice has no head, since it is tied to its "
+                                            "embedding: the result is tied to the embedding of a, whose own head is "
+                                            "dropped"));
+    EXPECT_THAT(models.resolve(stack("b", "a")).warnings, IsEmpty());
+    EXPECT_THAT(models.resolve(stack("b", "c")).warnings, IsEmpty());
+}
+
 }  // namespace
 }  // namespace amalgam
