@@ -5,7 +5,6 @@
 #include <chrono>
 #include <csignal>
 #include <exception>
-#include <filesystem>
 #include <new>
 #include <thread>
 
@@ -68,19 +67,13 @@ ReadMode read_mode(const Arguments& arguments) {
     return choice == "mmap" ? ReadMode::mmap : choice == "direct" ? ReadMode::direct : ReadMode::automatic;
 }
 
-/// What makes these bytes again; ranks, threads, memory and the like do not belong to it.
-std::string reproducing_command(const Arguments& arguments) {
-    const auto file_name = [](const std::string& path) {
-        const std::filesystem::path whole = std::filesystem::path(path).lexically_normal();
-        return shell_word((whole.has_filename() ? whole : whole.parent_path()).filename().string());
-    };
-    std::string command =
-        fmt::format("amalgam merge {} {}", file_name(arguments.positionals[0]), file_name(arguments.positionals[1]));
-    for (const std::string& text : arguments.texts("set")) command += fmt::format(" --set {}", shell_word(text));
+/// What decides these bytes beside the recipe; ranks, threads, memory and the like do not.
+std::string reproducing_options(const Arguments& arguments) {
+    std::string text;
     for (std::string_view option : {"shard-size", "on-mismatch", "integers"})
-        if (arguments.has(option)) command += fmt::format(" --{} {}", option, shell_word(arguments.text(option)));
-    if (arguments.has("allow-unknown")) command += " --allow-unknown";
-    return command;
+        if (arguments.has(option)) text += fmt::format(" --{} {}", option, shell_word(arguments.text(option)));
+    if (arguments.has("allow-unknown")) text += " --allow-unknown";
+    return text;
 }
 
 MergeOptions merge_options(const Arguments& arguments) {
@@ -107,7 +100,7 @@ MergeOptions merge_options(const Arguments& arguments) {
     result.fail_on_nonfinite = arguments.has("fail-on-nonfinite");
     result.quiet = arguments.has("quiet");
     result.report = arguments.text("report");
-    result.command = reproducing_command(arguments);
+    result.command_options = reproducing_options(arguments);
     return result;
 }
 

@@ -65,6 +65,7 @@ Recipe parse_recipe(const std::string& text, const std::string& path, const Reci
     Recipe recipe = check_recipe(parsed.root, reporter);
     recipe.path = path;
     recipe.text = text;
+    recipe.overrides = options.set;
     recipe.yaml = parsed.yaml;
     return recipe;
 }

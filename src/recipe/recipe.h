@@ -49,10 +49,11 @@ struct OutputSlice {
 
 /// Either `models` or `slices` is empty.
 struct Recipe {
-    std::string path;    ///< as given on the command line; "" if made in memory
-    std::string text;    ///< exact bytes of the file
-    bool yaml = false;   ///< mergekit YAML (else TOML)
-    std::string method;  ///< a name of kernels/methods.h
+    std::string path;                    ///< as given on the command line; "" if made in memory
+    std::string text;                    ///< exact bytes of the file, without the overrides
+    std::vector<std::string> overrides;  ///< --set, in order
+    bool yaml = false;                   ///< mergekit YAML (else TOML)
+    std::string method;                  ///< a name of kernels/methods.h
     Compat compat = Compat::mergekit;
     uint64_t seed = 0;
     std::optional<Dtype> dtype, out_dtype;

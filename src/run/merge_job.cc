@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <fstream>
@@ -20,6 +21,7 @@
 #include "src/plan/grid.h"
 #include "src/plan/plan.h"
 #include "src/recipe/recipe.h"
+#include "src/recipe/recipe_copy.h"
 #include "src/recipe/resolve.h"
 #include "src/run/candidate.h"
 #include "src/run/cluster_files.h"
@@ -46,6 +48,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 struct Job {
     Recipe recipe;
+    RecipeCopy copy;
     Merge merge;
     OutputLayout layout;
     Grid grid;
@@ -55,6 +58,7 @@ Job read_job(Files& files, const MergeOptions& options) {
     Job job;
     job.recipe = read_recipe(files, options.recipe, {options.set, options.allow_unknown});
     job.merge = resolve(files, job.recipe, {options.skip_on_mismatch, options.take_integers});
+    job.copy = copy_recipe(files, job.recipe);
     std::vector<OutputTensor> tensors;
     for (const TensorTask& task : job.merge.tasks) tensors.push_back({task.name, task.dtype, task.shape});
     job.layout = layout_output(tensors, options.shard_size);
@@ -128,8 +132,10 @@ void write_texts(const std::string& folder, const Job& job, const MergeOptions& 
     copy_companion_files(tokens.path, folder);
     if (!config.text.empty()) write_output_text(folder, {"config.json", config.text});
     if (!job.layout.index.empty()) write_output_text(folder, {index_file_name, job.layout.index});
-    write_output_text(folder, {recipe_file_name(job.recipe.yaml), job.recipe.text});
-    write_output_text(folder, {"README.md", model_card(merge_card(job.merge, job.recipe, options, AMALGAM_VERSION))});
+    // A former start may have been given the other form.
+    std::remove((folder + "/" + recipe_file_name(!job.copy.yaml)).c_str());
+    write_output_text(folder, {recipe_file_name(job.copy.yaml), job.copy.text});
+    write_output_text(folder, {"README.md", model_card(merge_card(job.merge, job.copy, options, AMALGAM_VERSION))});
     sync_folder(folder);
 }
 
@@ -297,7 +303,7 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
         folder->publish();
         facts.total_seconds = seconds_since(start);
         if (!options.report.empty())
-            write_report(options.report, report_text(job.merge, job.recipe, job.layout, all, facts));
+            write_report(options.report, report_text(job.merge, job.recipe, job.copy, job.layout, all, facts));
         if (!options.quiet) fmt::print("{}\n", summary_text(job.merge, job.layout, all, facts, options.out));
     });
     return MergeEnd::finished;

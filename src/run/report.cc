@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/bytes.h"
+#include "src/base/shell_word.h"
 #include "src/run/progress.h"
 
 namespace amalgam {
@@ -97,15 +98,17 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
         sum.digests.push_back(take<FinishedBlock>(bytes, at));
 }
 
-std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
-                        const RunFacts& facts) {
+std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCopy& copy, const OutputLayout& layout,
+                        const MergeTotals& totals, const RunFacts& facts) {
     nlohmann::ordered_json json;
     json["amalgam"] = facts.version;
     json["method"] = merge.method->name;
     json["compat"] = merge.compat == Compat::paper ? "paper" : "mergekit";
     json["seed"] = merge.seed;
     json["recipe_path"] = recipe.path;
-    json["recipe"] = recipe.text;
+    json["recipe"] = copy.text;
+    if (copy.text != recipe.text) json["recipe_as_given"] = recipe.text;
+    json["overrides"] = recipe.overrides;
     for (const MergeModel& model : merge.models)
         json["models"].push_back({{"reference", model.reference}, {"path", model.checkpoint.path}});
     json["ranks"] = facts.ranks;
@@ -201,8 +204,9 @@ std::string summary_text(const Merge& merge, const OutputLayout& layout, const M
     return text;
 }
 
-ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options,
+ModelCard merge_card(const Merge& merge, const RecipeCopy& copy, const MergeOptions& options,
                      const std::string& version) {
+    const Recipe& recipe = copy.recipe;
     ModelCard card;
     std::string out = options.out;
     while (out.size() > 1 && out.back() == '/') out.pop_back();
@@ -232,9 +236,12 @@ ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOption
     for (const TensorTask& task : merge.tasks) parameters += task.elements();
     card.size = fmt::format("{} tensors, {} parameters{}", merge.tasks.size(), parameters,
                             merge.config_dtype ? fmt::format(", {}", info(*merge.config_dtype).config_name) : "");
-    card.recipe = recipe.text;
-    card.yaml = recipe.yaml;
+    card.recipe = copy.text;
+    card.yaml = copy.yaml;
     card.command = options.command;
+    if (card.command.empty())
+        card.command = fmt::format("amalgam merge {} {}{}", recipe_file_name(copy.yaml), shell_word(card.name),
+                                   options.command_options);
     card.version = version;
     card.notes = merge.warnings;
     return card;

@@ -4,6 +4,7 @@
 
 #include "src/checkpoint/layout.h"
 #include "src/checkpoint/output_folder.h"
+#include "src/recipe/recipe_copy.h"
 #include "src/recipe/resolve.h"
 #include "src/run/merge_job.h"
 #include "src/run/merger.h"
@@ -24,14 +25,15 @@ std::string pack_totals(const MergeTotals& totals);
 void add_packed_totals(MergeTotals& sum, const std::string& bytes);
 
 /// JSON text. `totals` are those of all ranks, with the digests of every block.
-std::string report_text(const Merge& merge, const Recipe& recipe, const OutputLayout& layout, const MergeTotals& totals,
-                        const RunFacts& facts);
+std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCopy& copy, const OutputLayout& layout,
+                        const MergeTotals& totals, const RunFacts& facts);
 /// A few lines for a person.
 std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals,
                          const RunFacts& facts, const std::string& out);
 /// Tensors with NaN or infinity in an input, a line each, at most `lines`.
 std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines);
 
-ModelCard merge_card(const Merge& merge, const Recipe& recipe, const MergeOptions& options, const std::string& version);
+ModelCard merge_card(const Merge& merge, const RecipeCopy& copy, const MergeOptions& options,
+                     const std::string& version);
 
 }  // namespace amalgam
