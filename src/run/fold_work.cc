@@ -234,6 +234,8 @@ class CopyWork final : public TensorWork {
         if (info(from.dtype).computed) {
             int64_t bad = cpu::count_nonfinite(from, window.count);
             counts.nonfinite_input = bad > 0;
+            // A narrower dtype has no place for some of what is finite.
+            if (from.dtype != task_.dtype) bad = cpu::count_nonfinite({out, task_.dtype}, window.count);
             counts.nonfinite_output = bad;
         }
         return counts;

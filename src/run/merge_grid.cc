@@ -10,8 +10,6 @@ void add(MergeTotals& sum, MergeTotals&& part) {
     sum.bytes_written += part.bytes_written;
     sum.bytes_resumed += part.bytes_resumed;
     sum.stopped |= part.stopped;
-    sum.saturated += part.saturated;
-    sum.nonfinite_output += part.nonfinite_output;
     sum.emptied_inputs += part.emptied_inputs;
     sum.unchanged += part.unchanged;
     sum.folded += part.folded;
@@ -19,6 +17,7 @@ void add(MergeTotals& sum, MergeTotals&& part) {
     sum.fold_seconds += part.fold_seconds;
     sum.resume_seconds += part.resume_seconds;
     for (const auto& [place, count] : part.nonfinite_inputs) sum.nonfinite_inputs[place] += count;
+    for (const auto& [task, counts] : part.outputs) sum.count_output(task, counts);
     sum.digests.insert(sum.digests.end(), part.digests.begin(), part.digests.end());
 }
 }  // namespace

@@ -292,12 +292,9 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
 
     together(world, [&] {
         if (!first) return;
-        for (const std::string& line : nonfinite_lines(job.merge, all, 10)) log_warning("{}", line);
-        check(
-            !options.fail_on_nonfinite || (all.nonfinite_inputs.empty() && all.nonfinite_output == 0),
-            "NaN or infinite elements in {} input tensors, {} in the result, and --fail-on-nonfinite is given: nothing "
-            "is published",
-            all.nonfinite_inputs.size(), all.nonfinite_output);
+        for (const std::string& line : wrong_lines(job.merge, all, 10)) log_warning("{}", line);
+        const std::string refusal = options.fail_on_nonfinite ? nonfinite_refusal(job.merge, all) : "";
+        check(refusal.empty(), "{}", refusal);
         write_texts(building, job, options);
         journal.reset();
         folder->publish();

@@ -19,6 +19,13 @@ constexpr int64_t trim_statistics = -1;  ///< place of the whole-model threshold
 
 }  // namespace
 
+void MergeTotals::count_output(int64_t task, const OutputCounts& counts) {
+    if (counts.saturated == 0 && counts.nonfinite == 0) return;
+    OutputCounts& sum = outputs[task];
+    sum.saturated += counts.saturated;
+    sum.nonfinite += counts.nonfinite;
+}
+
 bool Merger::Part::all_finished() const {
     return std::all_of(finished.begin(), finished.end(), [](bool done) { return done; });
 }
@@ -379,8 +386,7 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
     std::lock_guard lock(mutex_);
     if (reported) {
         totals_.digests.insert(totals_.digests.end(), digests.begin(), digests.end());
-        totals_.saturated += counts.saturated;
-        totals_.nonfinite_output += counts.nonfinite_output;
+        totals_.count_output(part.where.task, {counts.saturated, counts.nonfinite_output});
         count_unchanged(*window.task, counts, window.count);
     }
     if (settings_.progress) settings_.progress(uint64_t(window.blocks()) * block_bytes(part));

@@ -23,15 +23,24 @@
 
 namespace amalgam {
 
+/// Elements of a result that are not what the arithmetic gave, or no numbers.
+struct OutputCounts {
+    int64_t saturated = 0;  ///< cut to the largest number of an 8-bit dtype
+    int64_t nonfinite = 0;
+};
+
 /// What one rank did; summed over ranks for the report.
 struct MergeTotals {
     uint64_t bytes_read = 0, bytes_written = 0, bytes_resumed = 0;
-    int64_t saturated = 0, nonfinite_output = 0, emptied_inputs = 0;
+    int64_t emptied_inputs = 0;
     int64_t unchanged = 0, folded = 0;  ///< elements equal to the base, and all that were compared
     double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
     bool stopped = false;                                         ///< something was left undone, as asked
     std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
-    std::vector<FinishedBlock> digests;                           ///< of the blocks this rank reports
+    std::map<int64_t, OutputCounts> outputs;  ///< task -> what is wrong with its result; else absent
+    std::vector<FinishedBlock> digests;       ///< of the blocks this rank reports
+
+    void count_output(int64_t task, const OutputCounts& counts);
 };
 
 /// Ranks that hold different models (design 4). The ranks of a row, one of each group in order, own neighbouring shards.

@@ -259,8 +259,7 @@ void Merger::Links::run_stage(const Item& item, size_t index, size_t stage, Scra
     std::lock_guard lock(merger.mutex_);
     counted[index] += uint64_t(counts.nonfinite_input || counts.nonfinite_output > 0 || counts.saturated > 0);
     if (!reported) return;
-    merger.totals_.saturated += counts.saturated;
-    merger.totals_.nonfinite_output += counts.nonfinite_output;
+    merger.totals_.count_output(part.where.task, {counts.saturated, counts.nonfinite_output});
     if (last) merger.count_unchanged(what, counts, window.count);
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "src/base/bytes.h"
 #include "src/base/shell_word.h"
@@ -61,19 +62,53 @@ std::string settings_text(const MethodInfo& method, Scope scope, const Values& v
     return text;
 }
 
+/// The tensors of which there is something to count.
+nlohmann::ordered_json counted_tensors(const Merge& merge, const MergeTotals& totals, int64_t OutputCounts::*count) {
+    auto list = nlohmann::ordered_json::array();
+    for (const auto& [task, counts] : totals.outputs)
+        if (counts.*count > 0)
+            list.push_back({{"tensor", merge.tasks[size_t(task)].name}, {"elements", counts.*count}});
+    return list;
+}
+
+/// "1303 elements in 7 tensors (a 5, b 4 and 5 more)"
+class NamedTensors {
+  public:
+    void add(const std::string& tensor, int64_t elements) {
+        elements_ += elements;
+        if (tensors_++ < most) names_ += fmt::format("{}{} {}", names_.empty() ? "" : ", ", tensor, elements);
+    }
+    bool empty() const { return tensors_ == 0; }
+    std::string text() const {
+        return fmt::format("{} element{} in {} tensor{} ({}{})", elements_, elements_ == 1 ? "" : "s", tensors_,
+                           tensors_ == 1 ? "" : "s", names_,
+                           tensors_ > most ? fmt::format(" and {} more", tensors_ - most) : "");
+    }
+
+  private:
+    static constexpr size_t most = 5;
+    std::string names_;
+    size_t tensors_ = 0;
+    int64_t elements_ = 0;
+};
+
 }  // namespace
 
 std::string pack_totals(const MergeTotals& totals) {
     std::string bytes;
-    for (uint64_t value : {totals.bytes_read, totals.bytes_written, totals.bytes_resumed, uint64_t(totals.saturated),
-                           uint64_t(totals.nonfinite_output), uint64_t(totals.emptied_inputs),
-                           uint64_t(totals.unchanged), uint64_t(totals.folded)})
+    for (uint64_t value : {totals.bytes_read, totals.bytes_written, totals.bytes_resumed,
+                           uint64_t(totals.emptied_inputs), uint64_t(totals.unchanged), uint64_t(totals.folded)})
         put(bytes, value);
     put(bytes, uint64_t(totals.nonfinite_inputs.size()));
     for (const auto& [place, count] : totals.nonfinite_inputs) {
         put(bytes, place.first);
         put(bytes, int64_t(place.second));
         put(bytes, count);
+    }
+    put(bytes, uint64_t(totals.outputs.size()));
+    for (const auto& [task, counts] : totals.outputs) {
+        put(bytes, task);
+        put(bytes, counts);
     }
     put(bytes, uint64_t(totals.digests.size()));
     bytes.append(reinterpret_cast<const char*>(totals.digests.data()), totals.digests.size() * sizeof(FinishedBlock));
@@ -85,14 +120,16 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
     sum.bytes_read += take<uint64_t>(bytes, at);
     sum.bytes_written += take<uint64_t>(bytes, at);
     sum.bytes_resumed += take<uint64_t>(bytes, at);
-    sum.saturated += int64_t(take<uint64_t>(bytes, at));
-    sum.nonfinite_output += int64_t(take<uint64_t>(bytes, at));
     sum.emptied_inputs += int64_t(take<uint64_t>(bytes, at));
     sum.unchanged += int64_t(take<uint64_t>(bytes, at));
     sum.folded += int64_t(take<uint64_t>(bytes, at));
     for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) {
         int64_t task = take<int64_t>(bytes, at), model = take<int64_t>(bytes, at);
         sum.nonfinite_inputs[{task, int(model)}] += take<int64_t>(bytes, at);
+    }
+    for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) {
+        const auto task = take<int64_t>(bytes, at);
+        sum.count_output(task, take<OutputCounts>(bytes, at));
     }
     for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left)
         sum.digests.push_back(take<FinishedBlock>(bytes, at));
@@ -128,14 +165,17 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCo
                        {"sync", facts.sync_seconds}};
     json["read_gigabytes_per_second"] =
         double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.slowest_statistics + facts.slowest_fold);
-    json["saturated_elements"] = totals.saturated;
+    const OutputCounts wrong = wrong_outputs(totals);
+    json["saturated_elements"] = wrong.saturated;
+    json["saturated"] = counted_tensors(merge, totals, &OutputCounts::saturated);
     json["emptied_task_vectors"] = totals.emptied_inputs;
     // Of the blocks that this start computed: those of former starts are not looked at again.
     if (totals.folded > 0)
         json["sparsity"] = {{"elements", totals.folded},
                             {"unchanged_elements", totals.unchanged},
                             {"unchanged_share", double(totals.unchanged) / double(totals.folded)}};
-    json["nonfinite"]["output_elements"] = totals.nonfinite_output;
+    json["nonfinite"]["output_elements"] = wrong.nonfinite;
+    json["nonfinite"]["outputs"] = counted_tensors(merge, totals, &OutputCounts::nonfinite);
     json["nonfinite"]["inputs"] = nlohmann::ordered_json::array();
     for (const auto& [place, count] : totals.nonfinite_inputs)
         json["nonfinite"]["inputs"].push_back({{"tensor", merge.tasks[size_t(place.first)].name},
@@ -164,18 +204,61 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCo
     return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines) {
-    std::vector<std::string> result;
-    for (const auto& [place, count] : totals.nonfinite_inputs) {
-        if (result.size() == lines) {
-            result.push_back(fmt::format("and {} more", totals.nonfinite_inputs.size() - lines));
-            break;
-        }
-        result.push_back(fmt::format("{} of {}: {} element{} NaN or infinite", merge.tasks[size_t(place.first)].name,
-                                     merge.models[size_t(place.second)].reference, count,
-                                     count == 1 ? " is" : "s are"));
+OutputCounts wrong_outputs(const MergeTotals& totals) {
+    OutputCounts sum;
+    for (const auto& [task, counts] : totals.outputs) {
+        sum.saturated += counts.saturated;
+        sum.nonfinite += counts.nonfinite;
     }
-    return result;
+    return sum;
+}
+
+std::vector<std::string> wrong_lines(const Merge& merge, const MergeTotals& totals, size_t most) {
+    std::vector<std::string> lines;
+    std::set<int64_t> carried;
+    for (const auto& [place, count] : totals.nonfinite_inputs) {
+        carried.insert(place.first);
+        lines.push_back(fmt::format("{} of {}: {} element{} NaN or infinite", merge.tasks[size_t(place.first)].name,
+                                    merge.models[size_t(place.second)].reference, count, count == 1 ? " is" : "s are"));
+    }
+    if (lines.size() > most) {
+        const size_t more = lines.size() - most;
+        lines.resize(most);
+        lines.push_back(fmt::format("and {} more", more));
+    }
+    NamedTensors from_inputs, made, saturated;
+    for (const auto& [task, counts] : totals.outputs) {
+        const std::string& name = merge.tasks[size_t(task)].name;
+        if (counts.nonfinite > 0) (carried.contains(task) ? from_inputs : made).add(name, counts.nonfinite);
+        if (counts.saturated > 0) saturated.add(name, counts.saturated);
+    }
+    if (!from_inputs.empty())
+        lines.push_back(fmt::format("the result is NaN or infinite as an input is: {}", from_inputs.text()));
+    if (!made.empty())
+        lines.push_back(
+            fmt::format("the result is NaN or infinite where all inputs are finite: {}; a dtype (or out_dtype) with a "
+                        "wider range holds what is too large",
+                        made.text()));
+    if (!saturated.empty())
+        lines.push_back(
+            fmt::format("the result was cut to the largest number of its 8-bit dtype: {}; a wider out_dtype holds what "
+                        "is too large",
+                        saturated.text()));
+    return lines;
+}
+
+std::string nonfinite_refusal(const Merge& merge, const MergeTotals& totals) {
+    NamedTensors inputs, results;
+    for (const auto& [place, count] : totals.nonfinite_inputs)
+        inputs.add(merge.tasks[size_t(place.first)].name + " of " + merge.models[size_t(place.second)].reference,
+                   count);
+    for (const auto& [task, counts] : totals.outputs)
+        if (counts.nonfinite > 0) results.add(merge.tasks[size_t(task)].name, counts.nonfinite);
+    if (inputs.empty() && results.empty()) return "";
+    return fmt::format("NaN or infinite: {}{}{}, and --fail-on-nonfinite is given: nothing is published",
+                       inputs.empty() ? "" : fmt::format("in the inputs {}", inputs.text()),
+                       inputs.empty() || results.empty() ? "" : "; ",
+                       results.empty() ? "" : fmt::format("in the result {}", results.text()));
 }
 
 std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals,
@@ -194,13 +277,13 @@ std::string summary_text(const Merge& merge, const OutputLayout& layout, const M
     if (facts.device != "cpu") text += fmt::format(", on {}", facts.device);
     if (totals.bytes_resumed > 0)
         text += fmt::format("\n{} were there from a former start", bytes_text(totals.bytes_resumed));
-    if (totals.saturated > 0)
-        text += fmt::format("\n{} elements were cut to the largest number of their 8-bit dtype", totals.saturated);
+    const OutputCounts wrong = wrong_outputs(totals);
+    if (wrong.saturated > 0)
+        text += fmt::format("\n{} elements were cut to the largest number of their 8-bit dtype", wrong.saturated);
     if (totals.emptied_inputs > 0)
         text += fmt::format("\n{} task vector{} of small tensors lost every element: int(density x n) is 0",
                             totals.emptied_inputs, totals.emptied_inputs == 1 ? "" : "s");
-    if (totals.nonfinite_output > 0)
-        text += fmt::format("\n{} elements of the result are NaN or infinite", totals.nonfinite_output);
+    if (wrong.nonfinite > 0) text += fmt::format("\n{} elements of the result are NaN or infinite", wrong.nonfinite);
     return text;
 }
 

@@ -30,8 +30,12 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCo
 /// A few lines for a person.
 std::string summary_text(const Merge& merge, const OutputLayout& layout, const MergeTotals& totals,
                          const RunFacts& facts, const std::string& out);
-/// Tensors with NaN or infinity in an input, a line each, at most `lines`.
-std::vector<std::string> nonfinite_lines(const Merge& merge, const MergeTotals& totals, size_t lines);
+/// Sums over all tensors.
+OutputCounts wrong_outputs(const MergeTotals& totals);
+/// What is not finite, or was cut: inputs a line each, at most `most`, and a line on the result for each kind.
+std::vector<std::string> wrong_lines(const Merge& merge, const MergeTotals& totals, size_t most);
+/// Why --fail-on-nonfinite ends the merge; "" if everything is finite.
+std::string nonfinite_refusal(const Merge& merge, const MergeTotals& totals);
 
 ModelCard merge_card(const Merge& merge, const RecipeCopy& copy, const MergeOptions& options,
                      const std::string& version);

@@ -65,7 +65,7 @@ def make_models(test):
 
 def facts_of(report):
     """what a report says about the result"""
-    facts = {key: report[key] for key in ("method", "saturated_elements", "emptied_task_vectors", "nonfinite")}
+    facts = {key: report[key] for key in ("method", "saturated_elements", "saturated", "emptied_task_vectors", "nonfinite")}
     facts["sparsity"] = report.get("sparsity")
     facts["tensors"] = [{k: t[k] for k in ("name", "dtype", "shape", "bytes", "hash")} for t in report["tensors"]]
     return facts

@@ -1,0 +1,62 @@
+"""What a merge says of its result, in warnings and in --report: the same for any ranks, and after a resume.
+
+merge_report_test.py AMALGAM MPIEXEC [light]
+"""
+
+import shutil
+import sys
+
+import numpy as np
+
+from merging import Merging, read_report, write_model
+
+test = Merging(sys.argv)
+RANKS = (0, 3) if test.light else (0, 1, 2, 3)
+REPORT = test.place("report.json")
+
+
+def merged(recipe, *arguments, **keywords):
+    """standard error and the report of a merge that must come about"""
+    shutil.rmtree(test.place("out"), ignore_errors=True)
+    result = test.merge(recipe, "out", "--quiet", "--report", REPORT, *arguments, **keywords)
+    test.expect(result.returncode == 0, f"{recipe} {arguments} {keywords}", result)
+    return result.stderr, read_report(REPORT)
+
+
+# Finite weights, of which some are beyond float16 or FP8: in the first and the last block, and in a small tensor
+SHAPES = {"layers.0.long.weight": (5, 65536), "layers.1.fine.weight": (300,), "layers.2.few.weight": (7,)}
+values = {name: np.full(shape, 0.25) for name, shape in SHAPES.items()}
+for place, number in (((0, 3), 1e6), ((4, 65535), -2e6)):
+    values["layers.0.long.weight"][place] = number
+values["layers.2.few.weight"][2:5] = 7e5
+write_model(test.place("large"), values, "F32")
+write_model(test.place("small"), {name: value * 1e-6 for name, value in values.items()}, "F32")
+TENSORS = [{"tensor": "layers.0.long.weight", "elements": 2}, {"tensor": "layers.2.few.weight", "elements": 3}]
+for dtype, key, other in (("float16", "outputs", "saturated"), ("float8_e4m3fn", "saturated", "outputs")):
+    top = f'dtype = "{dtype}"'
+    recipe = test.recipe("sum", "linear", ["large", "small"], None, "weight = 1", "normalize = false", top)
+    alone = test.recipe("alone", "passthrough", ["large"], top=top)
+    for ranks in RANKS:
+        for name in (recipe, alone):
+            what = f"{name}, {dtype}, {ranks} ranks"
+            said, report = merged(name, ranks=ranks)
+            found = {"saturated": report["saturated"], "outputs": report["nonfinite"]["outputs"]}
+            test.expect(found == {key: TENSORS, other: []}, f"{what}: {found}")
+            sums = [report["saturated_elements"], report["nonfinite"]["output_elements"]]
+            test.expect(sums == ([5, 0] if key == "saturated" else [0, 5]), f"{what}: {sums}")
+            test.expect(report["nonfinite"]["inputs"] == [], f"{what}: the inputs are finite")
+            part = "5 elements in 2 tensors (layers.0.long.weight 2, layers.2.few.weight 3)"
+            test.expect(said.count(part) == 1 == said.count("warning: "), f"{what}: the warning\n{said}")
+said, report = merged(test.recipe("fine", "linear", ["large", "small"], None, "weight = 1"))
+test.expect("warning" not in said and report["nonfinite"]["outputs"] == [], f"all is well\n{said}")
+
+# What cannot be published stays, and the next start knows of its counts too
+recipe = test.recipe("half", "linear", ["large", "small"], None, "weight = 1", "normalize = false", 'dtype = "float16"')
+for ranks in (0, 2):
+    shutil.rmtree(test.place("out"))
+    result = test.merge(recipe, "out", "--quiet", "--fail-on-nonfinite", ranks=ranks)
+    test.expect_message("--fail-on-nonfinite", result.stderr, ["layers.0.long.weight 2", "layers.2.few.weight 3"])
+    said, report = merged(recipe, ranks=2 - ranks)
+    test.expect(report["bytes_resumed"] > 0 and report["nonfinite"]["outputs"] == TENSORS, f"after a resume: {report}")
+
+test.done()
