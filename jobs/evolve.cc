@@ -22,6 +22,7 @@
 #include "src/run/fingerprint.h"
 #include "src/run/merge_job.h"
 #include "src/run/search_groups.h"
+#include "src/search/budget.h"
 #include "src/search/item_sets.h"
 #include "src/search/journal.h"
 #include "src/search/search.h"
@@ -95,8 +96,7 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
     for (const std::string& warning : check_item_sets(inputs)) log_warning("{}", warning);
     open_models(files, inputs);
     // What they object to is said before a folder is made.
-    if (inputs.config.space != SearchSpace::data_flow) make_parameter_space(inputs.config, inputs.layers);
-    if (inputs.config.space == SearchSpace::data_flow) make_path_space(inputs.config, inputs.sources);
+    for (const std::string& warning : check_budget(inputs)) log_warning("{}", warning);
     return inputs;
 }
 

@@ -69,6 +69,12 @@ std::vector<std::string> check_item_sets(const SearchInputs& inputs) {
                 "nothing any more; search on training items or your own (or set search.public_tests = true)",
                 printable(task.path), name);
         }
+    for (const auto* tasks : {&inputs.search, &inputs.validation, &inputs.heldout}) {
+        const auto counts = [](const Task& task) { return task.weight > 0; };
+        check(tasks->empty() || std::any_of(tasks->begin(), tasks->end(), counts),
+              "{}: tasks: the weight of {} is 0, and no other one counts: give one of them a weight above 0",
+              printable(inputs.config.path), printable(tasks->empty() ? "" : tasks->front().path));
+    }
     const std::set<Item> searched = questions(inputs.search);
     std::vector<std::string> warnings;
     for (const auto& [name, tasks] :

@@ -216,6 +216,10 @@ DataFlow read_data_flow(const Value* table, Reporter& reporter) {
     flow.scale_hidden = int(reader.integer("scale_hidden", flow.scale_hidden, 1, 256));
     flow.cost = reader.number("cost", flow.cost, 0, 1);
     flow.most_layers = int(reader.integer("most_layers", 0, 0, 1'000'000));
+    if (flow.fixed_ends && flow.most_layers == 1)
+        reporter.fail_at(reader.line("most_layers"),
+                         "{}=1: fixed ends are two layers: it must be at least 2, or fixed_ends = false",
+                         reader.full("most_layers"));
     flow.evaluations = reader.integer("evaluations", 0, 0, int64_t(1) << 40);
     return flow;
 }
@@ -302,6 +306,42 @@ void read_settings(const Value& table, SearchConfig& config, Reporter& reporter)
     config.lease = reader.number("lease", config.lease, 0.01, 1e9);
 }
 
+void check_path_evaluations(const Value& search, const SearchConfig& config, const Reporter& reporter) {
+    const int64_t path = config.data_flow.evaluations;
+    if (config.space != SearchSpace::both || (path > 0 && path < config.evaluations)) return;
+    const Value* table = search.find("data_flow");
+    const Value* given = table ? table->find("evaluations") : nullptr;
+    reporter.fail_at(given ? given->line : search.line,
+                     "search.data_flow.evaluations={}: of the evaluations of space = \"ps-dfs\", so many are for the "
+                     "path: it must be above 0 and below search.evaluations={}",
+                     path, config.evaluations);
+}
+
+/// What is for another space may stay in a file whose space is overridden.
+void warn_of_idle_settings(const Value& search, const SearchConfig& config, const Value& merge, Reporter& reporter) {
+    std::vector<std::pair<int, std::string>> idle;
+    const auto add = [&](const Value& table, const std::string& prefix, std::string_view key) {
+        for (const Value::Member& member : table.members)
+            if (member.key == key) idle.emplace_back(member.line, prefix + member.key);
+    };
+    if (config.space == SearchSpace::parameters && !(config.data_flow == DataFlow()))
+        add(search, "search.", "data_flow");
+    if (config.space == SearchSpace::data_flow) {
+        const Reader reader(&search, "search", reporter);
+        if (!config.genes.empty()) add(search, "search.", "genes");
+        if (config.choose_models) add(search, "search.", "choose_models");
+        if (reader.integer("layer_groups", 1, 1, most_groups) > 1) add(search, "search.", "layer_groups");
+        if (!reader.texts("filters", most_filters).empty()) add(search, "search.", "filters");
+        if (reader.boolean("smooth", false)) add(search, "search.", "smooth");
+        if (config.pairs) add(search, "search.", "pairs");
+        if (config.data_flow.evaluations > 0) add(*search.find("data_flow"), "search.data_flow.", "evaluations");
+        if (config.recipe.base_model && config.recipe.tokenizer_source != "base") add(merge, "merge.", "base_model");
+    }
+    for (const auto& [line, name] : idle)
+        reporter.warn(line, fmt::format("{} has no effect on space = \"{}\"", name,
+                                        config.space == SearchSpace::parameters ? "ps" : "dfs"));
+}
+
 /// Twice the same model is a slip where numbers are searched for; on a path, its layers may come again.
 void name_models(SearchConfig& config, const Reporter& reporter) {
     std::vector<std::string> references;
@@ -376,6 +416,8 @@ SearchConfig parse_search(const std::string& text, const std::string& path, cons
         for (std::string* each : {&task.search, &task.heldout, &task.validation})
             if (!each->empty()) *each = below_root(config, *each);
     name_models(config, reporter);
+    check_path_evaluations(*search, config, reporter);
+    warn_of_idle_settings(*search, config, *merge, reporter);
     config.warnings = reporter.warnings();
     return config;
 }

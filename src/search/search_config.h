@@ -50,6 +50,7 @@ struct DataFlow {
     double cost = 0;          ///< taken from the objective for each layer beyond those of the first model
     int most_layers = 0;      ///< of a path; 0: no limit
     int64_t evaluations = 0;  ///< of space = "both": those of the data-flow search
+    bool operator==(const DataFlow&) const = default;
 };
 
 struct SearchTask {

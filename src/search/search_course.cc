@@ -7,14 +7,12 @@
 
 #include "src/base/error.h"
 #include "src/base/log.h"
+#include "src/search/budget.h"
 #include "src/search/optimisers.h"
 
 namespace amalgam {
 
 namespace {
-
-/// The averages of so many of the best candidates are contenders.
-constexpr size_t averaged[] = {5, 10, 20};
 
 constexpr double state_seconds = 2;  ///< between two states that are kept
 
@@ -313,7 +311,7 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
                 hand_made.push_back(phase.space->genome(recipe));
     }
     if (!hand_made.empty()) optimiser->inject(hand_made);
-    const int64_t means = count_means(phase, *optimiser);
+    const int64_t means = count_means(config_, *optimiser, phase.budget - int64_t(counted_.size()));
     phase.budget -= means;
     cut_.clear();
     restore(phase, *optimiser);
@@ -324,14 +322,6 @@ void Search::run_phase(Phase& phase, uint64_t stream) {
     optimiser_end_ = optimiser->stopped();
     phase.budget += means;
     if (!ended() && means > 0) score_means(phase, *optimiser, means);
-}
-
-/// Evaluations that are left for the distribution's mean and for averages of the best candidates, of which there are many more.
-int64_t Search::count_means(const Phase& phase, const Optimiser& optimiser) const {
-    const int64_t budget = phase.budget - int64_t(counted_.size());
-    if (!config_.mean_genome || optimiser.mean().empty() || budget < 2) return 0;
-    return 1 + std::count_if(std::begin(averaged), std::end(averaged),
-                             [&](size_t best) { return budget >= 8 * int64_t(best); });
 }
 
 /// A candidate that is the best by luck does worse on other items; a mean of many has the luck of none.

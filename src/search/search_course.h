@@ -90,7 +90,6 @@ class Search {
     void restore(Phase& phase, Optimiser& optimiser);
     Contender contender(const Phase& phase, const Scored& scored) const;
     void run_phase(Phase& phase, uint64_t stream);
-    int64_t count_means(const Phase& phase, const Optimiser& optimiser) const;
     void score_means(Phase& phase, const Optimiser& optimiser, int64_t count);
     std::string frequent_failure() const;
     Contender choose(Phase& phase);

@@ -134,6 +134,13 @@ whole = search("whole", [model("math-en"), "other"], "genes.max_iter = { low = 1
 evolve(whole, "whole", "--no-checkpoint")
 test.expect(result("whole")["best"]["genome"]["max_iter"] in range(1, 5), "a whole number")
 
+# Settings without an effect, and weights of tasks
+found = evolve(numbers, "idle", "--no-checkpoint", "--set", "search.options.population=100", "--set",
+               "search.data_flow.repeats=2")  # fmt: skip
+for message in ("a generation has 100 candidates, but there are evaluations for 23", "search.data_flow has no effect"):
+    test.expect(found.stderr.count(message) == 1, f"no warning: {message}", found)
+refused("no task counts", numbers, "--set", "tasks.0.weight=0", contains=["the weight of", "search.jsonl is 0"])
+
 # Groups need ranks, without mpirun too
 for ranks in (0, 2):
     found = evolve(numbers, "refused", "--groups", "3", code=2, launcher=test.launcher(ranks))

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
+#include "src/search/budget.h"
 #include "src/search/model_names.h"
 #include "tests/search/function_groups.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 std::string search_text(const std::string& models, const std::string& settings) {
     return "[merge]\nmerge_method = \"task_arithmetic\"\nbase_model = \"b\"\nmodels = [" + models + "]\n[search]\n" +
@@ -63,6 +65,64 @@ TEST(SearchConfig, AModelTwiceIsASlipButOnAPath) {
     EXPECT_THAT(refusal(search_text("\"m/a\", \"m/b\", \"./m//a/\"", weights)),
                 HasSubstr("search.toml:4: merge.models: ./m//a/ is there twice"));
     EXPECT_THAT(refusal(search_text("\"m/a\", \"m/b\", \"m/a\"", "space = \"dfs\"\n" + weights)), "");
+}
+
+TEST(SearchConfig, WhatIsForAnotherSpaceIsSaid) {
+    const auto warnings = [](const std::string& settings) {
+        return parse_search(search_text("\"m/a\", \"m/b\"", settings + weights), "search.toml").warnings;
+    };
+    const std::string idle =
+        "layer_groups = 2\nfilters = [\"mlp\"]\nsmooth = true\npairs = true\nchoose_models = true\n";
+    EXPECT_THAT(warnings(idle), IsEmpty());
+    EXPECT_THAT(warnings("data_flow = { repeats = 1, likely = 0.7, evaluations = 0 }\n"), IsEmpty());
+    EXPECT_THAT(warnings("evaluations = 9\ndata_flow.repeats = 2\n"),
+                ElementsAre("search.toml:7: search.data_flow has no effect on space = \"ps\""));
+    EXPECT_THAT(warnings("space = \"dfs\"\ndata_flow.evaluations = 9\n" + idle),
+                ElementsAre(HasSubstr(":13: search.genes has"), HasSubstr(":12: search.choose_models has"),
+                            HasSubstr(":8: search.layer_groups has"), HasSubstr(":9: search.filters has"),
+                            HasSubstr(":10: search.smooth has"), HasSubstr(":11: search.pairs has"),
+                            "search.toml:7: search.data_flow.evaluations has no effect on space = \"dfs\"",
+                            HasSubstr(":3: merge.base_model has")));
+    EXPECT_THAT(warnings("space = \"dfs\"\nlayer_groups = 1\nfilters = []\nsmooth = false\npairs = false\n").size(), 2);
+    EXPECT_THAT(warnings("space = \"ps-dfs\"\ndata_flow = { repeats = 2, evaluations = 9 }\n" + idle), IsEmpty());
+}
+
+TEST(SearchConfig, APathNeedsEvaluationsAndLayers) {
+    const auto said = [](const std::string& settings) {
+        return refusal(search_text("\"m/a\", \"m/b\"", "evaluations = 20\n" + settings + weights));
+    };
+    EXPECT_THAT(said("space = \"ps-dfs\"\n"), HasSubstr("search.data_flow.evaluations=0: of the evaluations of"));
+    EXPECT_THAT(
+        said("space = \"ps-dfs\"\ndata_flow.evaluations = 20\n"),
+        HasSubstr("search.toml:8: search.data_flow.evaluations=20: of the evaluations of space = \"ps-dfs\", so "
+                  "many are for the path: it must be above 0 and below search.evaluations=20"));
+    EXPECT_EQ(said("space = \"ps-dfs\"\ndata_flow.evaluations = 19\n"), "");
+    EXPECT_THAT(said("space = \"dfs\"\ndata_flow.most_layers = 1\n"),
+                HasSubstr("search.toml:8: search.data_flow.most_layers=1: fixed ends are two layers"));
+    EXPECT_EQ(said("space = \"dfs\"\ndata_flow = { most_layers = 1, fixed_ends = false }\n"), "");
+    EXPECT_THAT(refusal(search_text("\"m/a\", \"m/b\"", weights) + "weight = -1\n"),
+                HasSubstr("search.toml:10: tasks.weight: must be a number from 0"));
+}
+
+TEST(SearchBudget, WarnsOfAGenerationThatIsNeverWhole) {
+    const auto warnings = [](const std::string& settings) {
+        SearchInputs inputs =
+            task_inputs(parse_search(search_text("\"m/a\", \"m/b\"", settings + weights), "search.toml"));
+        inputs.sources = {{"m/a", 4}, {"m/b", 4}};
+        return check_budget(inputs);
+    };
+    EXPECT_THAT(warnings("evaluations = 24\noptions.population = 23\n"), IsEmpty());
+    // One of them is for the mean.
+    EXPECT_THAT(warnings("evaluations = 24\noptions.population = 24\n"),
+                ElementsAre("search.toml: a generation has 24 candidates, but there are evaluations for 23: cma never "
+                            "learns from them; set search.evaluations to more, or search.options.population to less"));
+    EXPECT_THAT(warnings("evaluations = 24\noptions.population = 24\nmean_genome = false\n"), IsEmpty());
+    EXPECT_THAT(warnings("evaluations = 24\noptions.population = 100\noptimiser = \"random\"\n"), IsEmpty());
+    const std::string both = "space = \"ps-dfs\"\nevaluations = 44\noptions.population = 20\n";
+    EXPECT_THAT(warnings(both + "data_flow.evaluations = 22\n"), IsEmpty());
+    EXPECT_THAT(warnings(both + "data_flow.evaluations = 12\n"), ElementsAre(HasSubstr("evaluations for 11")));
+    EXPECT_THAT(warnings(both + "data_flow.evaluations = 30\n"), ElementsAre(HasSubstr("evaluations for 13")));
+    EXPECT_THROW(warnings("options.population = 2\n"), Error);
 }
 
 TEST(SearchConfig, WholeNumbersBeginAtOne) {

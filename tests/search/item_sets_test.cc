@@ -51,5 +51,20 @@ TEST(ItemSets, AreCheckedBeforeASearch) {
     }
 }
 
+TEST(ItemSets, OneOfTheTasksCounts) {
+    SearchInputs inputs;
+    inputs.config.path = "search.toml";
+    inputs.search = {task_of("a", {1}), task_of("b", {2})};
+    inputs.search[0].weight = 0;
+    EXPECT_THAT(check_item_sets(inputs), IsEmpty());
+    inputs.search[1].weight = 0;
+    try {
+        check_item_sets(inputs);
+        ADD_FAILURE() << "taken";
+    } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("search.toml: tasks: the weight of a is 0, and no other one counts"));
+    }
+}
+
 }  // namespace
 }  // namespace amalgam
