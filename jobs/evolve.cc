@@ -100,23 +100,27 @@ SearchInputs open_inputs(const Arguments& arguments, Files& files) {
     return inputs;
 }
 
-/// The model whose config merges have.
-std::string leading_model(const Recipe& recipe) { return recipe.base_model.value_or(recipe.models.at(0).model); }
+/// The model whose config merges have; paths have no base.
+std::string leading_model(const SearchConfig& config) {
+    const std::string& first = config.recipe.models.at(0).model;
+    return config.space == SearchSpace::data_flow ? first : config.recipe.base_model.value_or(first);
+}
 
 /// Items that no candidate can be asked would be noticed late, those held out last.
 void check_tasks(const Arguments& arguments, Files& files, const SearchInputs& inputs) {
     const Recipe& recipe = inputs.config.recipe;
-    const DecoderConfig config =
-        open_decoder(files, locate_model(files, leading_model(recipe), recipe.folder()), arguments.has("allow-unknown"))
-            .config;
+    const DecoderConfig config = open_decoder(files, locate_model(files, leading_model(inputs.config), recipe.folder()),
+                                              arguments.has("allow-unknown"))
+                                     .config;
     for (const auto* tasks : {&inputs.search, &inputs.validation, &inputs.heldout})
         for (const Task& task : *tasks) check_task(task, config);
 }
 
 /// Of all models: another checkpoint at the same place is another search.
-std::vector<std::string> model_fingerprints(Files& files, const Recipe& recipe) {
+std::vector<std::string> model_fingerprints(Files& files, const SearchConfig& config) {
+    const Recipe& recipe = config.recipe;
     std::vector<std::string> models, found;
-    if (recipe.base_model) models.push_back(*recipe.base_model);
+    if (recipe.base_model && config.space != SearchSpace::data_flow) models.push_back(*recipe.base_model);
     for (const SourceEntry& entry : recipe.models) models.push_back(entry.model);
     for (const std::string& model : models) {
         const Checkpoint checkpoint = open_checkpoint(files, locate_model(files, model, recipe.folder()));
@@ -395,7 +399,7 @@ int run(const Arguments& arguments) {
             inputs.compute =
                 fmt::format("{} {}", arguments.text("compute", "float32"), arguments.text("device", "cpu"));
             check_tasks(arguments, *files, inputs);
-            if (world.rank() == 0) inputs.fingerprints = model_fingerprints(*files, inputs.config.recipe);
+            if (world.rank() == 0) inputs.fingerprints = model_fingerprints(*files, inputs.config);
         } catch (const UsageError&) {
             throw;
         } catch (const std::exception& caught) {

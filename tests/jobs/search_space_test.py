@@ -91,6 +91,8 @@ for folder in (other, test.place("depths", "best")):
     with open(os.path.join(folder, "tokenizer_config.json")) as file:
         tokenizers.append(file.read())
 test.expect(tokenizers[0] == tokenizers[1], "the winner of tokenizer_source has another tokenizer")
+found = evolve(depths, "no-base", "--set", "merge.base_model=nowhere", "--no-checkpoint")
+test.expect("merge.base_model has no effect" in found.stderr, "a base of a path", found)
 evolve(depths, "base", "--set", "merge.tokenizer_source=base", "--set", "merge.base_model=other", "--no-checkpoint")
 with open(test.place("base", "best.toml")) as file:
     test.expect(f'tokenizer_source = "{test.place("other")}"' in file.read(), "tokenizer_source = base")
