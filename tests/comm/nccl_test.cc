@@ -11,6 +11,7 @@
 #include "cuda_runtime_api.h"
 #include "src/device/device.h"
 #include "tests/comm/exchange.h"
+#include "tests/device/gpu_test.h"
 #include "tests/mpi_main.h"
 #ifdef AMALGAM_EMULATION
 // Not its old C++ interface, which needs a library of its own.
@@ -69,6 +70,7 @@ class Nccl : public testing::Test {
         int devices = 0;
         if (cudaGetDeviceCount(&devices) != cudaSuccess) devices = 0;
         const auto fewest = int(world_.all_reduce_min(uint64_t(devices)));
+        if (fewest == 0 && gpu_is_required()) FAIL() << gpu_is_missing;
         if (fewest < world_.node_size()) GTEST_SKIP() << "needs a GPU for each rank, there are " << fewest;
         ASSERT_EQ(cudaSetDevice(world_.node_rank()), cudaSuccess);
         group_ = make_nccl_group(world_);

@@ -14,6 +14,7 @@ from variants import VARIANTS, facts_of, make_models
 
 test = Merging(sys.argv)
 MORE = [word for word in sys.argv[3:] if word not in ("light", "tiny")]
+test.need_gpu(MORE)
 GRIDS = [(2, 2), (3, 3), (4, 2), (6, 2), (6, 3)]  # ranks, groups
 SETTINGS = [[], ["--memory", "8MiB", "--threads", "2"], ["--shard-size", "1MB"], ["--read", "direct", "--threads", "2"]]
 

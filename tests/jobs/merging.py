@@ -71,6 +71,15 @@ class Merging(Program):
         for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_mpi_yield_when_idle"):
             self.environment.setdefault(name, "1")
 
+    def need_gpu(self, words):
+        """Where these ask for a GPU and there is none, the test is skipped, or fails if AMALGAM_REQUIRE_GPU is 1."""
+        if "cuda" not in words or self.json("doctor")["ranks"][0]["gpus"]:
+            return
+        shutil.rmtree(self.root, ignore_errors=True)
+        required = os.environ.get("AMALGAM_REQUIRE_GPU") == "1"
+        print("AMALGAM_REQUIRE_GPU is 1, and the driver lists no GPU" if required else "no GPU is visible")
+        sys.exit(1 if required else 77)
+
     def launcher(self, ranks):
         """0: alone, without mpirun"""
         return [self.mpiexec, "-n", str(ranks), "--oversubscribe"] if ranks else []

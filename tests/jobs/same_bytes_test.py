@@ -15,6 +15,7 @@ from variants import VARIANTS, facts_of, make_models
 
 test = Merging(sys.argv)
 MORE = [word for word in sys.argv[3:] if word not in ("even", "odd", "light", "tiny")]
+test.need_gpu(MORE)
 
 # ranks (0: without mpirun) x threads, memory, work block, reading, shard size. The settings move on by one with each
 # variant, so that every number of ranks meets all of them.
@@ -50,7 +51,7 @@ def compare(name, folder, recipe, runs, arguments):
     want_tensors = want_facts = None
     want_files = {}
     for ranks, threads, memory, block, read, shard in runs:
-        words = [*(MORE if want_tensors else []), "--threads", threads, "--read", read, "--report", test.place("report.json")]
+        words = [*(MORE if want_tensors else ["--device", "cpu"]), "--threads", threads, "--read", read, "--report", test.place("report.json")]
         for option, value in (("--memory", memory), ("--block", block), ("--shard-size", shard)):
             words += [option, value] if value else []
         title = f"{name}, {folder}, {ranks} ranks, {' '.join(words)}"
