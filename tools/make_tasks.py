@@ -112,7 +112,7 @@ class Maker:
             made["choices_ids"] = [self.continuation(prompt, choice) for choice in item["choices"]]
             require(len(item["choices"]) >= 2, "it has fewer than two choices")
             require(all(made["choices_ids"]), "one of its choices has no tokens")
-            require(item["answer"] in range(len(item["choices"])), "its answer is not the number of a choice, from 0 on")
+            require(item["answer"] in range(len(item["choices"])), "its answer is no choice's number, from 0 on")
         elif self.options.metric != "language" or "answer" in item:
             made["answer_ids"] = self.continuation(prompt, str(item["answer"]))
             require(str(item["answer"]) or self.options.metric not in TEXT_METRICS, "its answer is empty")

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "src/evaluate/characters.h"
+
 namespace amalgam {
 namespace {
 
@@ -32,6 +34,30 @@ std::string take_number(std::string_view text, size_t& at) {
     return number;
 }
 
+/// The text with digits in ASCII, and so are the signs of numbers between digits of full width; of others, clauses are made.
+std::string with_narrow_numbers(std::string_view text) {
+    constexpr char32_t minus = 0x2212, wide_minus = 0xff0d;
+    const auto wide_digit_at = [&](size_t at) {
+        return at < text.size() && is_digit(narrow(character_at(text, at).code));
+    };
+    std::string result;
+    bool behind_digit = false;
+    for (size_t at = 0; at < text.size();) {
+        const Character character = character_at(text, at);
+        const char ascii = narrow(character.code);
+        const bool before_digit = wide_digit_at(at + character.bytes);
+        if (is_digit(ascii) || ((ascii == ',' || ascii == '.') && behind_digit && before_digit))
+            result += ascii;
+        else if (character.code == minus || character.code == wide_minus)
+            result += '-';
+        else
+            result += text.substr(at, character.bytes);
+        behind_digit = is_digit(ascii);
+        at += character.bytes;
+    }
+    return result;
+}
+
 template <class T>
 double rouge(std::span<const T> a, std::span<const T> b) {
     if (a.empty() && b.empty()) return 1;
@@ -50,7 +76,8 @@ double rouge(std::span<const T> a, std::span<const T> b) {
 
 }  // namespace
 
-std::optional<double> last_number(std::string_view text) {
+std::optional<double> last_number(std::string_view any_text) {
+    const std::string text = with_narrow_numbers(any_text);
     std::optional<double> result;
     for (size_t at = 0; at < text.size();) {
         if (!is_digit(text[at])) {
@@ -70,11 +97,17 @@ std::optional<double> last_number(std::string_view text) {
 std::vector<std::string> words_of(std::string_view text) {
     std::vector<std::string> words;
     bool inside = false;
-    for (char c : text) {
-        const bool counts = is_digit(c) || is_letter(c) || static_cast<unsigned char>(c) >= 128;
-        if (counts && !inside) words.emplace_back();
-        if (counts) words.back() += c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
-        inside = counts;
+    for (size_t at = 0; at < text.size();) {
+        const Character character = character_at(text, at);
+        const bool letter = character.kind == CharacterKind::letter;
+        if (character.kind == CharacterKind::word || (letter && !inside)) words.emplace_back();
+        const char ascii = character.code < 0x80 ? char(character.code) : narrow(character.code);
+        if (letter && ascii)
+            words.back() += ascii >= 'A' && ascii <= 'Z' ? char(ascii - 'A' + 'a') : ascii;
+        else if (character.kind != CharacterKind::sign)
+            words.back() += text.substr(at, character.bytes);
+        inside = letter;
+        at += character.bytes;
     }
     return words;
 }

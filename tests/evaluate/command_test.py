@@ -4,8 +4,10 @@ command_test.py PROGRAM
 """
 import json
 import os
+import random
 import sys
 import tempfile
+import unicodedata
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "jobs"))
 from program import ROOT, ZOO, Program  # noqa: E402
@@ -59,6 +61,52 @@ with tempfile.TemporaryDirectory() as folder:
     task = json.loads(result.stdout)["tasks"][0]
     program.expect(task["metric"] == "last_number" and task["score"] >= 232 / 256, f"last number: {task['score']}")
     program.expect(all("text" in item and item["ids"] for item in task["items"]), "texts")
+
+    # ROUGE-L of texts in many scripts, counted again from Unicode's own names and categories.
+    scripts = "東京日本語の首都はデスー、。「」・ｶﾅ々〇ไทยก็๕ລາວខ្មែរမြန်မာ한국어ÀéßжЯΩ７ＡｚＺ，．！abcXYZ019 .,-'“”…—\u3000€→😀𠮷"
+    random.seed(1)
+    pieces = ["".join(random.choices(scripts, k=random.randint(1, 3))) for _ in words]
+    json.dump(pieces, open(os.path.join(folder, "scripts.json"), "w"))
+    with open(os.path.join(folder, "rouge.jsonl"), "w") as file:
+        head = {"metric": "rouge_l", "tokens": "scripts.json", "limit": 6, "end_ids": [0]}
+        file.write(json.dumps({"task": head}) + "\n")
+        answers = []
+        for line in lines:
+            answer = "".join(pieces[i] for i in line["answer_ids"]) + "".join(random.choices(scripts, k=5))
+            answers.append(answer)
+            file.write(json.dumps({"prompt_ids": line["prompt_ids"], "answer": answer}) + "\n")
+
+    def words_of(text):
+        alone = ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "IDEOGRAPHIC", "THAI", "LAO", "KHMER", "MYANMAR")
+        found, inside = [], False
+        for character in text:
+            kind = unicodedata.category(character)
+            if 0xFF01 <= ord(character) <= 0xFF5E:
+                character = unicodedata.normalize("NFKC", character)
+            name = unicodedata.name(character)
+            single = kind[0] in "LM" and name.startswith(alone) or character in "ー〇"
+            counts = kind[0] in "LMN" and not single
+            if single or counts and not inside:
+                found.append("")
+            if single or counts:
+                found[-1] += character.lower() if character.isascii() else character
+            inside = counts
+        return found
+
+    def rouge(a, b):
+        rows = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                rows[i + 1][j + 1] = rows[i][j] + 1 if x == y else max(rows[i][j + 1], rows[i + 1][j])
+        return 2 * rows[-1][-1] / (len(a) + len(b)) if a or b else 1
+
+    result = program.run("evaluate", model, "--task", os.path.join(folder, "rouge.jsonl"), "--json", "-")
+    program.expect(result.returncode == 0, "rouge of many scripts", result)
+    items = json.loads(result.stdout)["tasks"][0]["items"]
+    for item, answer in zip(items, answers):
+        wanted = rouge(words_of(item.get("text", "")), words_of(answer))
+        program.expect(abs(item["score"] - wanted) < 1e-12, f"rouge of {item} and {answer}: {wanted}")
+    program.expect(len({item["score"] for item in items}) > 20, "few different scores of ROUGE: nothing is compared")
 
     bad = os.path.join(folder, "bad.jsonl")
     with open(bad, "w") as file:

@@ -66,9 +66,9 @@ def main():
         good = {"prompt": "a", "answer": "ten"}
         refuse(folder, [good], "--allow", "ZZZ.*", contains="--allow ZZZ.*: no token's whole text matches")
         refuse(folder, [{"text": "tom has"}], "--allow", "ten ", contains="metric perplexity")
-        refuse(folder, [{"text": "tom has"}, {"text": ""}], contains="item 2 cannot be asked: its text has fewer than two")
+        refuse(folder, [{"text": "tom has"}, {"text": ""}], contains="item 2 cannot be asked: its text has fewer")
         refuse(folder, [{**choice, "choices": ["ten", " "]}], contains="item 1 cannot be asked: one of its choices")
-        refuse(folder, [{**choice, "answer": 2}], contains="its answer is not the number of a choice")
+        refuse(folder, [{**choice, "answer": 2}], contains="its answer is no choice's number")
         refuse(folder, [{**good, "answer": ""}], "--metric", "rouge_l", contains="its answer is empty")
         refuse(folder, [good, {"prompt": "a"}], contains="item 2 has no 'answer'")
     print("make_tasks.py makes the zoo's tasks")

@@ -42,6 +42,32 @@ TEST(RougeL, IsF1OfTheLongestCommonSubsequence) {
     EXPECT_DOUBLE_EQ(rouge_l(words_of("The cat, sat!"), words_of("the CAT lay")), 2.0 / 3);
 }
 
+TEST(LastNumber, ReadsFullWidth) {
+    EXPECT_EQ(last_number("答えは７２"), 72);
+    EXPECT_EQ(last_number("１，２３４．５円"), 1234.5);
+    EXPECT_EQ(last_number("気温は－３度"), -3);
+    EXPECT_EQ(last_number("−4"), -4);
+    EXPECT_EQ(last_number("7，400"), 400);
+    EXPECT_EQ(last_number("７、８。"), 8);
+    EXPECT_EQ(last_number("３６5"), 365);
+    EXPECT_EQ(last_number("いち"), std::nullopt);
+}
+
+TEST(Words, AreCharactersWhereThereAreNoBlanks) {
+    using Words = std::vector<std::string>;
+    EXPECT_EQ(words_of("東京は、日本の首都です。"),
+              (Words{"東", "京", "は", "日", "本", "の", "首", "都", "で", "す"}));
+    EXPECT_EQ(words_of("ｶﾀｶﾅ・カタカナー"), (Words{"ｶ", "ﾀ", "ｶ", "ﾅ", "カ", "タ", "カ", "ナ", "ー"}));
+    EXPECT_EQ(words_of("人々が「ＡＢＣ１２」とGPT4を使う！"),
+              (Words{"人", "々", "が", "abc12", "と", "gpt4", "を", "使", "う"}));
+    EXPECT_EQ(words_of("ไทย ๒๕"), (Words{"ไ", "ท", "ย", "๒๕"}));
+    EXPECT_EQ(words_of("한국어 단어"), (Words{"한국어", "단어"}));
+    EXPECT_EQ(words_of("“naïve”—it’s…"), (Words{"naïve", "it", "s"}));
+    EXPECT_EQ(words_of("a\xff\xe3\x81"), (Words{"a\xff\xe3\x81"}));
+    EXPECT_EQ(words_of("𠮷野家😀"), (Words{"𠮷", "野", "家"}));
+    EXPECT_DOUBLE_EQ(rouge_l(words_of("日本の首都は東京"), words_of("首都は東京です")), 2.0 * 5 / 15);
+}
+
 TEST(Words, AreLettersDigitsAndBytesBeyondAscii) {
     EXPECT_EQ(words_of("It's 3-fold, \xc3\xa9t\xc3\xa9."),
               (std::vector<std::string>{"it", "s", "3", "fold", "\xc3\xa9t\xc3\xa9"}));
