@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "src/base/error.h"
+#include "src/recipe/check_models.h"
 
 namespace amalgam {
 namespace {
@@ -29,9 +30,10 @@ std::optional<TensorTask> TaskMaker::make(const OutputPart& part, TensorRow row)
     for (int i = 0; i < int(row.tensors.size()); ++i)
         if (computed(*row.tensors[i]) != computed(leader) && !(options_.take_integers && !computed(leader)))
             fail(
-                "tensor \"{}\" is {} in {} and {} in {}: floating-point numbers and others cannot be merged; convert "
+                "{}: tensor \"{}\" is {} in {} and {} in {}: floating-point numbers and others cannot be merged; "
+                "convert "
                 "one of the models",
-                row.name, info(leader.dtype).name, reference(part.members[part.leader()]),
+                place(part, i), row.name, info(leader.dtype).name, reference(part.members[part.leader()]),
                 info(row.tensors[i]->dtype).name, reference(part.members[i]));
     if (!computed(leader)) {
         make_equal(part, row, task);
@@ -44,7 +46,7 @@ std::optional<TensorTask> TaskMaker::make(const OutputPart& part, TensorRow row)
     else if (recipe_.dtype)
         task.dtype = *recipe_.dtype;
     choose_kind(task);
-    check_weights(task);
+    check_weights(part, task);
     return task;
 }
 
@@ -71,9 +73,10 @@ bool TaskMaker::complete(const OutputPart& part, TensorRow& row) const {
             return false;
         }
         fail(
-            "tensor \"{}\" is in {} and missing in {}: the models must have the same tensors (amalgam inspect shows "
+            "{}: tensor \"{}\" is in {} and missing in {}: the models must have the same tensors (amalgam inspect "
+            "shows "
             "them)",
-            row.name, reference(part.members[owner]), model.reference);
+            place(part, i), row.name, reference(part.members[owner]), model.reference);
     }
     return true;
 }
@@ -88,29 +91,30 @@ void TaskMaker::make_equal(const OutputPart& part, const TensorRow& row, TensorT
         const TensorInfo& tensor = *row.tensors[i];
         if (tensor.dtype != task.dtype || tensor.shape != task.shape)
             fail(
-                "tensor \"{}\" is {} {} in {} and {} {} in {}: {} numbers are never averaged; --integers base takes "
+                "{}: tensor \"{}\" is {} {} in {} and {} {} in {}: {} numbers are never averaged; --integers base "
+                "takes "
                 "them from {}",
-                row.name, info(task.dtype).name, shape_text(task.shape), reference(part.members[leader]),
-                info(tensor.dtype).name, shape_text(tensor.shape), reference(part.members[i]), info(task.dtype).name,
-                reference(part.members[leader]));
+                place(part, i), row.name, info(task.dtype).name, shape_text(task.shape),
+                reference(part.members[leader]), info(tensor.dtype).name, shape_text(tensor.shape),
+                reference(part.members[i]), info(task.dtype).name, reference(part.members[leader]));
         task.inputs.push_back(input(part.members[i], row, tensor, false));
     }
 }
 
 void TaskMaker::fit_shapes(const OutputPart& part, TensorRow& row, TensorTask& task) const {
-    const bool all_equal = std::all_of(row.tensors.begin(), row.tensors.end(),
-                                       [&](const TensorInfo* tensor) { return tensor->shape == task.shape; });
-    if (all_equal) return;
+    const auto unlike = std::find_if(row.tensors.begin(), row.tensors.end(),
+                                     [&](const TensorInfo* tensor) { return tensor->shape != task.shape; });
+    if (unlike == row.tensors.end()) return;
     if (differ_in_vocabulary(part, row)) {
         cut_rows(part, row, task);
         return;
     }
     if (!options_.skip_on_mismatch)
         fail(
-            "tensor \"{}\" has different shapes: {}; the models do not fit together (--on-mismatch skip leaves models "
-            "that differ from {} "
-            "out of such tensors)",
-            row.name, shapes_text(part, row), reference(part.members[part.leader()]));
+            "{}: tensor \"{}\" has different shapes: {}; the models do not fit together (--on-mismatch skip leaves "
+            "models that differ from {} out of such tensors)",
+            place(part, int(unlike - row.tensors.begin())), row.name, shapes_text(part, row),
+            reference(part.members[part.leader()]));
     for (int i = 0; i < int(row.tensors.size()); ++i)
         if (row.tensors[i]->shape != task.shape)
             leave_out(part, row, i,
@@ -146,10 +150,9 @@ void TaskMaker::cut_rows(const OutputPart& part, TensorRow& row, TensorTask& tas
         } else if (own < rows) {
             if (!options_.skip_on_mismatch)
                 fail(
-                    "tensor \"{}\" has fewer rows in {} ({}) than in the base ({}): {} cannot tell what the base's "
-                    "last tokens become; "
-                    "resize its vocabulary, or --on-mismatch skip leaves it out of this tensor",
-                    row.name, reference(part.members[i]), own, rows, method_.name);
+                    "{}: tensor \"{}\" has fewer rows in {} ({}) than in the base ({}): {} cannot tell what the base's "
+                    "last tokens become; resize its vocabulary, or --on-mismatch skip leaves it out of this tensor",
+                    place(part, i), row.name, reference(part.members[i]), own, rows, method_.name);
             leave_out(part, row, i, fmt::format("it has {} rows, the base {}", own, rows));
         }
     }
@@ -166,7 +169,7 @@ void TaskMaker::fill(const OutputPart& part, const TensorRow& row, TensorTask& t
     for (int i = 0; i < part.inputs(); ++i) {
         if (!row.tensors[i]) continue;
         task.inputs.push_back(input(part.members[i], row, *row.tensors[i], true));
-        check_della(part.members[i], row, task.inputs.back().fields);
+        check_della(part, part.members[i], row, task.inputs.back().fields);
     }
     if (part.has_origin) task.base = input(part.members.back(), row, *row.tensors.back(), false);
 }
@@ -205,7 +208,7 @@ void TaskMaker::choose_kind(TensorTask& task) const {
     }
 }
 
-void TaskMaker::check_weights(const TensorTask& task) const {
+void TaskMaker::check_weights(const OutputPart& part, const TensorTask& task) const {
     if (task.kind != TaskKind::merge) return;
     const int normalize = method_.name == "linear" ? method_.field("normalize") : method_.field("normalize_weights");
     const int weight = method_.field("weight");
@@ -221,11 +224,13 @@ void TaskMaker::check_weights(const TensorTask& task) const {
     for (size_t i = 0; i < task.inputs.size() && i < 4; ++i)
         weights += fmt::format("{}{} {}", i ? ", " : "", models_[task.inputs[i].model].reference,
                                task.inputs[i].fields[weight]);
-    fail("the weights of tensor \"{}\" sum to 0 ({}{}): {} divides by their sum; change them or set {} to false",
-         task.name, weights, task.inputs.size() > 4 ? ", ..." : "", method_.name, method_.fields[normalize].name);
+    fail("{}: the weights of tensor \"{}\" sum to 0 ({}{}): {} divides by their sum; change them or set {} to false",
+         place(part, 0), task.name, weights, task.inputs.size() > 4 ? ", ..." : "", method_.name,
+         method_.fields[normalize].name);
 }
 
-void TaskMaker::check_della(const PartMember& member, const TensorRow& row, const FieldValues& fields) const {
+void TaskMaker::check_della(const OutputPart& part, const PartMember& member, const TensorRow& row,
+                            const FieldValues& fields) const {
     const int epsilon = method_.field("epsilon"), density = method_.field("density");
     if (epsilon < 0 || density < 0) return;
     const double middle = fields[density], half = fields[epsilon];
@@ -234,8 +239,11 @@ void TaskMaker::check_della(const PartMember& member, const TensorRow& row, cons
         "{}: density={} and epsilon={} of {} for tensor \"{}\": keep probabilities from density - epsilon to density + "
         "epsilon must lie "
         "between 0 and 1; make epsilon smaller than {}",
-        recipe_place(recipe_, member.entry ? member.entry->line : 0), middle, half, reference(member), row.name,
-        std::min(middle, 1 - middle));
+        member_place(recipe_, part, member), middle, half, reference(member), row.name, std::min(middle, 1 - middle));
+}
+
+std::string TaskMaker::place(const OutputPart& part, int member) const {
+    return member_place(recipe_, part, part.members[size_t(member)]);
 }
 
 std::string TaskMaker::shapes_text(const OutputPart& part, const TensorRow& row) const {

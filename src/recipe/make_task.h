@@ -28,11 +28,13 @@ class TaskMaker {
     bool differ_in_vocabulary(const OutputPart& part, const TensorRow& row) const;
     void fill(const OutputPart& part, const TensorRow& row, TensorTask& task) const;
     void choose_kind(TensorTask& task) const;
-    void check_weights(const TensorTask& task) const;
-    void check_della(const PartMember& member, const TensorRow& row, const FieldValues& fields) const;
+    void check_weights(const OutputPart& part, const TensorTask& task) const;
+    void check_della(const OutputPart& part, const PartMember& member, const TensorRow& row,
+                     const FieldValues& fields) const;
 
     TaskInput input(const PartMember& member, const TensorRow& row, const TensorInfo& tensor, bool with_fields) const;
     const std::string& reference(const PartMember& member) const { return models_[member.model].reference; }
+    std::string place(const OutputPart& part, int member) const;
     std::string shapes_text(const OutputPart& part, const TensorRow& row) const;
 
     const Recipe& recipe_;

@@ -16,6 +16,7 @@ struct OpenModel {
     std::string reference;
     Checkpoint checkpoint;
     ModelLayout layout;
+    int line = 0;  ///< of its first mention in the recipe
 };
 
 /// A model in its role.

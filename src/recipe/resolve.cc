@@ -40,18 +40,24 @@ class Resolver {
   private:
     // ---- models
 
-    int open(const std::string& reference) {
+    /// `line` names it.
+    int open(const std::string& reference, int line) {
         const auto known = by_reference_.find(reference);
         if (known != by_reference_.end()) return known->second;
-        const std::string path = locate(reference);
-        const auto [found, is_new] = by_path_.try_emplace(path, int(models_.size()));
-        if (is_new) models_.push_back({reference, open_checkpoint(files_, path), {}});
-        by_reference_[reference] = found->second;
-        return found->second;
+        try {
+            const std::string path = locate(reference);
+            const auto [found, is_new] = by_path_.try_emplace(path, int(models_.size()));
+            if (is_new) models_.push_back({reference, open_checkpoint(files_, path), {}, line});
+            by_reference_[reference] = found->second;
+            return found->second;
+        } catch (const Error& error) {
+            fail("{}: {}", recipe_place(recipe_, line), error.what());
+        }
     }
+    int opened(const std::string& reference) const { return by_reference_.at(reference); }
 
     void open(const SourceEntry& entry) {
-        const int model = open(entry.model);
+        const int model = open(entry.model, entry.line);
         const auto [found, is_new] = groups_.try_emplace(model, &entry);
         const SourceEntry& first = *found->second;
         if (first.group != entry.group)
@@ -62,7 +68,7 @@ class Resolver {
     /// The checker compares references; two of them may lead to one model.
     void check_base_group(const std::optional<std::string>& base) {
         if (!base) return;
-        const auto found = groups_.find(open(*base));
+        const auto found = groups_.find(opened(*base));
         if (found == groups_.end() || found->second->group < 0) return;
         fail("{}: {} has a group, but it is the base {}, which every group reads: leave its group out",
              recipe_place(recipe_, found->second->line), printable(found->second->model), printable(*base));
@@ -84,9 +90,9 @@ class Resolver {
         for (const SourceEntry& entry : recipe_.models) open(entry);
         for (const OutputSlice& slice : recipe_.slices) {
             for (const SourceEntry& entry : slice.sources) open(entry);
-            if (slice.base_model) open(*slice.base_model);
+            if (slice.base_model) open(*slice.base_model, slice.line);
         }
-        if (recipe_.base_model) open(*recipe_.base_model);
+        if (recipe_.base_model) open(*recipe_.base_model, recipe_.base_line);
         check_base_group(recipe_.base_model);
         for (const OutputSlice& slice : recipe_.slices) check_base_group(slice.base_model);
         merge_.config_donor = choose_config_donor();
@@ -94,25 +100,25 @@ class Resolver {
         if (recipe_.tokenizer_source == "base") {
             check(recipe_.base_model.has_value(), "{}: tokenizer_source = base, but there is no base_model",
                   recipe_place(recipe_, 0));
-            merge_.tokenizer_donor = open(*recipe_.base_model);
+            merge_.tokenizer_donor = opened(*recipe_.base_model);
         } else if (recipe_.tokenizer_source) {
-            merge_.tokenizer_donor = open(*recipe_.tokenizer_source);
+            merge_.tokenizer_donor = open(*recipe_.tokenizer_source, recipe_.tokenizer_line);
         }
         // Layouts point into the checkpoints, which stay where they are from here on.
         for (OpenModel& model : models_) model.layout = read_layout(model.checkpoint);
     }
 
     int choose_config_donor() {
-        if (recipe_.base_model) return open(*recipe_.base_model);
+        if (recipe_.base_model) return opened(*recipe_.base_model);
         for (const OutputSlice& slice : recipe_.slices)
-            if (slice.base_model) return open(*slice.base_model);
+            if (slice.base_model) return opened(*slice.base_model);
         return 0;
     }
 
     // ---- parts
 
     PartMember member(const std::string& reference, int position, const SourceEntry* entry, const OutputSlice* slice) {
-        return {open(reference), position, entry, 0, FieldResolver(method_, Scope::per_model, entry, slice, recipe_)};
+        return {opened(reference), position, entry, 0, FieldResolver(method_, Scope::per_model, entry, slice, recipe_)};
     }
 
     OutputPart make_part(const std::vector<SourceEntry>& entries, const std::optional<std::string>& base,
@@ -180,8 +186,8 @@ class Resolver {
                     fail(
                         "{}: {} has {} layers ({}) and {} has {}: say in slices which layers of each make which of the "
                         "output",
-                        recipe_place(recipe_, recipe_.models[0].line), first.reference, other->layers,
-                        printable(tower.name), model_of(each).reference, tower.layers);
+                        member_place(recipe_, part, each), first.reference, other->layers, printable(tower.name),
+                        model_of(each).reference, tower.layers);
             }
     }
 
@@ -205,7 +211,8 @@ class Resolver {
         const auto known = sorted_.find(model);
         if (known != sorted_.end()) return known->second;
         const ModelLayout& layout = models_[model].layout;
-        const int main = main_tower(layout, models_[model].reference);
+        const int main = main_tower(
+            layout, fmt::format("{}: {}", recipe_place(recipe_, models_[model].line), models_[model].reference));
         Sorted result;
         result.tower = layout.towers[main].name;
         result.layers = layout.towers[main].layers;

@@ -11,6 +11,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 const std::string linear = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n";
 const std::string ties =
@@ -255,7 +256,8 @@ TEST(Weights, OfLinearMustNotSumToZero) {
                                "}}, {model: b, parameters: {weight: " + b + "}}]\n" + rest);
     };
     EXPECT_EQ(with("0.5", "-0.5"),
-              "the weights of tensor \"lm_head.weight\" sum to 0 (a 0.5, b -0.5): linear divides by their sum; change "
+              "r.yaml:2: the weights of tensor \"lm_head.weight\" sum to 0 (a 0.5, b -0.5): linear divides by their "
+              "sum; change "
               "them or set normalize to false");
     EXPECT_THAT(with("0", "0"), HasSubstr("sum to 0"));
     EXPECT_EQ(with("0.5", "-0.5", "parameters: {normalize: false}\n"), "no error");
@@ -281,6 +283,46 @@ TEST(Weights, OfLinearMustNotSumToZero) {
             "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a, parameters: {weight: 1}}, {model: b, "
             "parameters: {weight: -1}}]\nparameters: {normalize: true}\n"),
         "no error");
+}
+
+// ---- places
+
+TEST(Places, OfErrorsAreTheEntriesOfTheModels) {
+    SmallModels models;
+    models.add_llama("base");
+    models.add_llama("a");
+    models.add_llama("short", {.vocabulary = 9});
+    auto tensors = small_llama({});
+    tensors.erase(tensors.begin() + 2);
+    models.add("lacks", tensors);
+    tensors = small_llama({});
+    tensors[1].shape = {5};
+    models.add("wide", tensors);
+    tensors[1] = {"model.layers.0.input_layernorm.weight", "I32", {4}};
+    models.add("whole", tensors);
+    models.add_llama("deep", {.layers = 4});
+    const auto error = [&](const std::string& last, const std::string& base = "base") {
+        return models.error_of("merge_method: ties\nbase_model: " + base +
+                               "\nmodels:\n  - model: a\n  - model: " + last + "\nparameters: {weight: 1}\n");
+    };
+    EXPECT_EQ(error("a"), "no error");
+    EXPECT_THAT(error("none"), StartsWith("r.yaml:5: model 'none' is not found"));
+    EXPECT_THAT(error("a", "none"), StartsWith("r.yaml:2: model 'none' is not found"));
+    EXPECT_THAT(error("lacks"), StartsWith("r.yaml:5: tensor \"model.layers.0.self_attn.q_proj.weight\" is in a and"));
+    EXPECT_THAT(error("a", "lacks"), StartsWith("r.yaml:2: tensor \"model.layers.0.self_attn.q_proj.weight\" is in a"));
+    EXPECT_THAT(error("wide"), StartsWith("r.yaml:5: tensor \"model.layers.0.input_layernorm.weight\" has different"));
+    EXPECT_THAT(error("whole"),
+                StartsWith("r.yaml:5: tensor \"model.layers.0.input_layernorm.weight\" is F32 in base"));
+    EXPECT_THAT(error("short"), StartsWith("r.yaml:5: tensor \"lm_head.weight\" has fewer rows in short"));
+    EXPECT_THAT(error("deep"), StartsWith("r.yaml:5: a has 3 layers (model.layers) and deep has 4"));
+    models.files.contents["bad/model.safetensors"] = "x";
+    EXPECT_THAT(error("bad"), StartsWith("r.yaml:5: bad/model.safetensors: "));
+    EXPECT_THAT(
+        models.error_of("merge_method: linear\nmodels:\n  - model: a\n  - model: base\nparameters: {weight: 0}\n"),
+        StartsWith("r.yaml:3: the weights of tensor"));
+    EXPECT_THAT(models.error_of("merge_method: linear\nmodels: [{model: a}]\nparameters: {weight: 1}\n"
+                                "tokenizer_source: none\n"),
+                StartsWith("r.yaml:4: model 'none' is not found"));
 }
 
 TEST(Della, ProbabilitiesMustLieBetween0And1) {
