@@ -17,6 +17,7 @@ namespace {
 constexpr uint64_t max_config_bytes = 16 << 20;
 constexpr const char* single_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr const char* config_name = "config.json";
 constexpr const char* adapter_name = "adapter_model.safetensors";
 
 std::string inside(const std::string& folder, const std::string& name) {
@@ -63,6 +64,12 @@ bool is_numbered_shard(std::string_view name) {
     return !take_number().empty() && !is_one;
 }
 
+/// What to do about a folder that lacks files.
+std::string repeat_advice(const std::string& folder) {
+    const std::string command = download_command(folder);
+    return command.empty() ? "repeat the download" : "repeat the download: " + command;
+}
+
 [[noreturn]] void fail_no_model(const std::string& folder, const std::vector<std::string>& names) {
     const auto has_suffix = [&](std::string_view suffix) {
         return std::any_of(names.begin(), names.end(), [&](const std::string& name) { return name.ends_with(suffix); });
@@ -80,10 +87,10 @@ bool is_numbered_shard(std::string_view name) {
     if (has_suffix(".gguf"))
         fail("{}: the folder has GGUF files but no safetensors files; take the original checkpoint instead", path);
     fail(
-        "{}: the folder has no model.safetensors, no {} and no other .safetensors file: it is not a checkpoint, or its "
-        "download "
-        "is not complete",
-        path, index_name);
+        "{}: the folder has no model.safetensors, no {} and no other .safetensors file: it is not a checkpoint, or not "
+        "a "
+        "complete one; in this case {}",
+        path, index_name, repeat_advice(folder));
 }
 
 [[noreturn]] void fail_adapter(const std::string& folder) {
@@ -104,6 +111,11 @@ Layout find_only_file(Files& files, const std::string& folder) {
             found.push_back(name);
     const auto has = [&](const char* name) { return std::binary_search(names.begin(), names.end(), name); };
     if (found.empty() && (has("adapter_config.json") || has(adapter_name))) fail_adapter(folder);
+    for (const std::string& name : names)
+        if (found.empty() && name.ends_with(".safetensors") &&
+            files.status(inside(folder, name)).kind == FileKind::missing)
+            fail("{}: '{}' is a link to a file that is not there: the model is not complete; {}", printable(folder),
+                 printable(name), repeat_advice(folder));
     if (found.empty()) fail_no_model(folder, names);
     if (std::any_of(found.begin(), found.end(), is_numbered_shard))
         fail(
@@ -141,8 +153,15 @@ Layout find_layout(Files& files, const std::string& folder) {
     return {{names.begin(), names.end()}, std::move(index), {}};
 }
 
-std::string read_config(Files& files, const std::string& path) {
-    if (files.status(path).kind == FileKind::missing) return "";
+std::string read_config(Files& files, const std::string& folder) {
+    const std::string path = inside(folder, config_name);
+    if (files.status(path).kind == FileKind::missing) {
+        const std::vector<std::string> names = files.list(folder);
+        check(!std::binary_search(names.begin(), names.end(), config_name),
+              "{}: is a link to a file that is not there: the model is not complete; {}", printable(path),
+              repeat_advice(folder));
+        return "";
+    }
     std::string text = files.read_all(path, max_config_bytes);
     try {
         check(nlohmann::json::parse(quote_nonfinite(text)).is_object(), "{}: not a JSON object", printable(path));
@@ -204,8 +223,8 @@ void check_files_exist(Files& files, const std::string& folder, const Layout& la
     for (const std::string& name : layout.files)
         if (files.status(inside(folder, name)).kind == FileKind::missing) missing.add(name);
     if (!missing.empty())
-        fail("{}: files that {} lists are missing: {}. The download is not complete: repeat it", printable(folder),
-             index_name, missing.text());
+        fail("{}: files that {} lists are missing: {}. The model is not complete: {}", printable(folder), index_name,
+             missing.text(), repeat_advice(folder));
 }
 
 void finish_tensors(Checkpoint& checkpoint) {
@@ -221,7 +240,7 @@ void open_folder(Files& files, Checkpoint& checkpoint) {
     for (const std::string& name : layout.files) add_file(files, checkpoint, inside(checkpoint.path, name));
     finish_tensors(checkpoint);
     if (layout.index) check_index(checkpoint, layout);
-    checkpoint.config = read_config(files, inside(checkpoint.path, "config.json"));
+    checkpoint.config = read_config(files, checkpoint.path);
 }
 
 }  // namespace

@@ -16,6 +16,9 @@ namespace amalgam {
 /// command for something that looks like a hub name.
 std::string locate_model(Files& files, const std::string& reference, const std::string& recipe_folder);
 
+/// "hf download org/name --revision c0ffee" for a folder of the Hugging Face cache, "" for any other.
+std::string download_command(const std::string& folder);
+
 struct CheckpointFile {
     std::string path;
     uint64_t bytes = 0;

@@ -98,6 +98,19 @@ std::string find_snapshot(Files& files, const std::string& cache, const HubName&
 
 }  // namespace
 
+std::string download_command(const std::string& folder) {
+    constexpr std::string_view models = "/models--", snapshots = "/snapshots/";
+    const size_t end = folder.rfind(snapshots);
+    const size_t begin = end == std::string::npos ? end : folder.rfind(models, end);
+    if (begin == std::string::npos) return "";
+    std::string name = folder.substr(begin + models.size(), end - begin - models.size());
+    if (const size_t slash = name.find("--"); slash != std::string::npos) name.replace(slash, 2, "/");
+    std::string commit = folder.substr(end + snapshots.size());
+    commit = commit.substr(0, commit.find('/'));
+    if (hub_name(name).repository.empty() || !is_commit(commit)) return "";
+    return fmt::format("hf download {} --revision {}", name, commit);
+}
+
 std::string locate_model(Files& files, const std::string& reference, const std::string& recipe_folder) {
     check(!reference.empty(), "the reference of a model is empty: give a path or a name like org/name");
     if (files.status(reference).kind != FileKind::missing) return reference;

@@ -110,6 +110,16 @@ TEST_F(LocateModel, WhatIsNotThereIsNamedWithTheCommandToType) {
     expect_error("org/name", HasSubstr("neither HF_HUB_CACHE, HF_HOME nor HOME is set"));
 }
 
+TEST(DownloadCommand, IsForFoldersOfTheCache) {
+    EXPECT_EQ(download_command("/x/hub/models--org--name/snapshots/" + commit),
+              "hf download org/name --revision " + commit);
+    EXPECT_EQ(download_command("/x/hub/models--gpt2/snapshots/" + commit + "/"),
+              "hf download gpt2 --revision " + commit);
+    for (const std::string folder : {"/x/models--org--name", "models/a", "/models--org--name/snapshots/main", ""})
+        EXPECT_EQ(download_command(folder), "") << folder;
+    EXPECT_EQ(download_command("/models--a;b--c/snapshots/" + commit), "");
+}
+
 TEST_F(LocateModel, ADamagedReferenceOfTheCacheIsAnError) {
     for (const char* text : {"", "../../../etc", "/etc", "0123", "0123456789abcdeg"}) {
         files_.contents[standard_ + "/models--org--name/refs/main"] = text;

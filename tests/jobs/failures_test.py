@@ -115,8 +115,25 @@ test.inputs.append("lacks-shard")
 test.refused("a shard is missing", with_model("lacks-shard"), contains=["lacks-shard", "model-00002-of-00002.safetensors"])
 
 # Models that are not there, cannot be read, are no models
-test.refused("a missing model", linear("missing", "e1", "no/such/model"), contains=["no/such/model"], ranks=3)
+test.refused("a missing model", linear("missing", "e1", "no/such/model"), contains=["missing.toml:6: ", "no/such/model"], ranks=3)
 test.refused("a model of the hub", linear("hub", "e1", "org/name"), contains=["org/name", "download"])
+commit = "0123456789abcdef0123456789abcdef01234567"
+hub = test.place("hub")
+snapshot = os.path.join(hub, "models--org--name/snapshots", commit)
+os.makedirs(snapshot)
+os.makedirs(os.path.join(hub, "models--org--name/refs"))
+test.write("hub/models--org--name/refs/main", commit)
+test.environment["HF_HUB_CACHE"] = hub
+again = ["hub.toml:6: ", f"hf download org/name --revision {commit}"]
+shutil.copy(test.place("e2", "config.json"), snapshot)
+test.refused("a snapshot with a config only", linear("hub", "e1", "org/name"), contains=again)
+os.symlink("../../blobs/gone", os.path.join(snapshot, "model.safetensors"))
+test.refused("a link to no weights", linear("hub", "e1", "org/name"), contains=["model.safetensors", "link", *again])
+os.remove(os.path.join(snapshot, "config.json"))
+os.remove(os.path.join(snapshot, "model.safetensors"))
+shutil.copy(test.place("e2", "model.safetensors"), snapshot)
+os.symlink("../../blobs/gone", os.path.join(snapshot, "config.json"))
+test.refused("a link to no config", linear("hub", "e1", "org/name"), contains=["config.json", "link", *again])
 os.makedirs(test.place("nothing"))
 test.refused("an empty folder", with_model("nothing"), contains=["nothing", "safetensors"])
 shutil.copytree(test.place("e1"), test.place("locked"))
