@@ -10,6 +10,7 @@
 #include "kernels/methods.h"
 #include "src/base/error.h"
 #include "src/recipe/check_models.h"
+#include "src/recipe/check_tokenizers.h"
 #include "src/recipe/make_task.h"
 #include "src/recipe/notes.h"
 #include "src/recipe/part.h"
@@ -33,6 +34,8 @@ class Resolver {
         std::sort(merge_.tasks.begin(), merge_.tasks.end(),
                   [](const TensorTask& a, const TensorTask& b) { return natural_less(a.name, b.name); });
         check_paper_rules();
+        warn(check_tokenizers(files_, recipe_, std::span(models_).first(merged_),
+                              models_[size_t(merge_.tokenizer_donor)], merge_.tasks));
         finish();
         return std::move(merge_);
     }
@@ -97,6 +100,7 @@ class Resolver {
         for (const OutputSlice& slice : recipe_.slices) check_base_group(slice.base_model);
         merge_.config_donor = choose_config_donor();
         merge_.tokenizer_donor = merge_.config_donor;
+        merged_ = models_.size();
         if (recipe_.tokenizer_source == "base") {
             check(recipe_.base_model.has_value(), "{}: tokenizer_source = base, but there is no base_model",
                   recipe_place(recipe_, 0));
@@ -245,8 +249,7 @@ class Resolver {
         for (const OutputPart& part : parts) resolve_slice(maker, part);
         resolve_outside(maker, parts.back(), &Sorted::last);
         check_settings(parts);
-        for (std::string& text : check_stack_ends(recipe_, parts.front(), parts.back(), models_, merge_.tasks))
-            merge_.warnings.push_back(std::move(text));
+        warn(check_stack_ends(recipe_, parts.front(), parts.back(), models_, merge_.tasks));
     }
 
     /// Layers of every member, from layer_range or the whole depth.
@@ -340,9 +343,12 @@ class Resolver {
 
     // ---- the whole
 
+    void warn(std::vector<std::string> texts) {
+        for (std::string& text : texts) merge_.warnings.push_back(std::move(text));
+    }
+
     void check_settings(std::span<const OutputPart> parts) {
-        for (std::string& text : setting_warnings(recipe_, parts, models_, merge_.config_donor))
-            merge_.warnings.push_back(std::move(text));
+        warn(setting_warnings(recipe_, parts, models_, merge_.config_donor));
     }
 
     /// The papers trim a whole model at one threshold: then one density holds for all its tensors.
@@ -382,7 +388,7 @@ class Resolver {
             const int group = entry == groups_.end() ? -1 : entry->second->group;
             merge_.models.push_back({model.reference, std::move(model.checkpoint), group});
         }
-        for (std::string& text : notes_.texts()) merge_.warnings.push_back(std::move(text));
+        warn(notes_.texts());
     }
 
     std::optional<Dtype> common_dtype() const {
@@ -400,6 +406,7 @@ class Resolver {
     const ResolveOptions& options_;
     const MethodInfo& method_;
     std::vector<OpenModel> models_;
+    size_t merged_ = 0;  ///< of them; one more may give its tokenizer only
     std::unordered_map<std::string, int> by_reference_;
     std::unordered_map<std::string, int> by_path_;
     std::unordered_map<int, const SourceEntry*> groups_;  ///< first entry of each model

@@ -2,12 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "src/recipe/check_tokenizers.h"
 #include "tests/recipe/small_models.h"
 
 namespace amalgam {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -170,6 +172,81 @@ TEST(Stack, ThatEndsWithATiedModelWarns) {
                                             "dropped"));
     EXPECT_THAT(models.resolve(stack("b", "a")).warnings, IsEmpty());
     EXPECT_THAT(models.resolve(stack("b", "c")).warnings, IsEmpty());
+}
+
+// ---- tokenizers
+
+const std::string two = "merge_method: linear\nmodels:\n  - model: a\n  - model: b\nparameters: {weight: 1}\n";
+
+std::string tokenizer(int tokens) {
+    std::string vocabulary;
+    for (int i = 0; i < tokens; ++i) vocabulary += fmt::format("{}\"t{}\":{}", i ? "," : "", i, i);
+    return "{\"model\":{\"type\":\"BPE\",\"vocab\":{" + vocabulary + "},\"merges\":[[\"a\",\"b\"]]}}";
+}
+
+TEST(Tokenizer, OfAModelThatHasNoneIsAnError) {
+    SmallModels models;
+    models.add_llama("a");
+    models.add_llama("b");
+    EXPECT_THAT(models.resolve(two + "tokenizer_source: b\n").warnings, IsEmpty());  // nobody has one
+    models.files.contents["a/tokenizer.model"] = "x";
+    EXPECT_THAT(models.error_of(two + "tokenizer_source: b\n"),
+                HasSubstr("r.yaml:6: tokenizer_source: b has no tokenizer"));
+    EXPECT_THAT(models.resolve(two).warnings, IsEmpty());
+    models.files.contents.erase("a/tokenizer.model");
+    models.files.contents["b/tokenizer.json"] = tokenizer(11);
+    EXPECT_THAT(
+        models.resolve(two).warnings,
+        ElementsAre("r.yaml: NO TOKENIZER: a, whose tokenizer the result would get, has none; b has one: name it "
+                    "in tokenizer_source"));
+    EXPECT_THAT(models.resolve(two + "tokenizer_source: b\n").warnings, IsEmpty());
+}
+
+TEST(Tokenizer, WithMoreTokensThanRowsWarns) {
+    SmallModels models;
+    models.add_llama("a");
+    models.add_llama("b");
+    models.add_llama("large", {.vocabulary = 20});
+    models.files.contents["large/tokenizer.json"] = tokenizer(18);
+    const std::string large = two + "tokenizer_source: large\n";
+    EXPECT_THAT(
+        models.resolve(large).warnings,
+        ElementsAre(HasSubstr("r.yaml:6: TOKENIZER TOO LARGE: that of large, which the result gets, has 18 tokens, "
+                              "the result's embedding 11 rows: tokens from 11 on are out of range")));
+    models.files.contents["large/tokenizer.json"] = tokenizer(11);  // rows that no token has
+    EXPECT_THAT(models.resolve(large).warnings, IsEmpty());
+    models.files.contents["large/tokenizer.json"] = "broken";
+    EXPECT_THAT(models.resolve(large).warnings, ElementsAre(HasSubstr("has 20 tokens")));
+    // Cut to the rows of another model.
+    models.files.contents["large/tokenizer.json"] = tokenizer(20);
+    EXPECT_THAT(models.resolve("merge_method: linear\nmodels: [{model: large}, {model: a}]\nparameters: {weight: 1}\n")
+                    .warnings,
+                Contains(HasSubstr("TOKENIZER TOO LARGE: that of large, which the result gets, has 20 tokens")));
+}
+
+TEST(Tokenizer, OfAnotherModelThanTheDonorWarns) {
+    SmallModels models;
+    for (const char* name : {"a", "b", "c"}) models.add_llama(name);
+    for (const char* name : {"a", "b"}) models.files.contents[std::string(name) + "/tokenizer.json"] = tokenizer(11);
+    EXPECT_THAT(models.resolve(linear).warnings, IsEmpty());
+    models.files.contents["b/tokenizer.json"][40] = '5';
+    EXPECT_THAT(
+        models.resolve(linear).warnings,
+        ElementsAre(HasSubstr("TOKENIZERS DIFFER: tokenizer.json of b is not that of a, which the result gets")));
+    for (const char* name : {"a", "b"}) models.files.contents[std::string(name) + "/tokenizer.json"] = tokenizer(4000);
+    EXPECT_THAT(models.resolve(linear).warnings, IsEmpty());
+    models.files.contents["b/tokenizer.json"].back() = ' ';
+    EXPECT_THAT(models.resolve(linear).warnings, ElementsAre(HasSubstr("TOKENIZERS DIFFER")));
+}
+
+TEST(TokenCount, OfEveryKindOfVocabulary) {
+    EXPECT_EQ(token_count(tokenizer(7)), 7);
+    EXPECT_EQ(token_count(R"({"added_tokens":[{"id":9,"content":"<s>"},{"id":3}],"model":{"vocab":{"a":0,"b":1}}})"),
+              10);
+    EXPECT_EQ(
+        token_count(R"({"model":{"unk_id":50,"vocab":[["a",0],["b",-1.5],["c",12]]},"other":{"vocab":{"a":99}}})"), 3);
+    EXPECT_EQ(token_count(R"({"model":{}})"), 0);
+    EXPECT_EQ(token_count("[[[["), 0);
 }
 
 }  // namespace
