@@ -25,6 +25,7 @@
 #include "src/recipe/resolve.h"
 #include "src/run/candidate.h"
 #include "src/run/cluster_files.h"
+#include "src/run/equal_tensors.h"
 #include "src/run/fingerprint.h"
 #include "src/run/merge_grid.h"
 #include "src/run/merger.h"
@@ -174,11 +175,13 @@ void write_report(const std::string& path, const std::string& text) {
     check(bool(file), "{}: cannot write the report ({}); the merge itself is complete", path, errno_text(errno));
 }
 
-/// An early look whether the report can be written, before hours of work.
+/// An early look whether the report can be written, before hours of work. Leaves no trace: there may be nothing to report.
 void check_report(const std::string& path) {
     if (path.empty()) return;
+    const bool fresh = disk_files()->status(path).kind == FileKind::missing;
     std::ofstream file(path, std::ios::binary | std::ios::app);
     check(bool(file), "--report {}: cannot be written ({})", path, errno_text(errno));
+    if (fresh) std::remove(path.c_str());
 }
 
 std::vector<std::string> input_paths(const Merge& merge) {
@@ -201,6 +204,7 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
 
     std::unique_ptr<OutputFolder> folder;
     std::string building;
+    check_equal_tensors(world, job.merge, job.grid);
     const std::vector<std::string> fingerprints = file_fingerprints(world, job.merge, job.grid);
     together(world, [&] {
         if (!first) return;
@@ -213,8 +217,8 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
     world.broadcast(building, 0);
     if (building.empty()) {
         if (first)
-            log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do",
-                     options.out);
+            log_info("{} is already there, complete and made by this recipe from these inputs: nothing to do{}",
+                     options.out, options.report.empty() ? "" : ", and no report is written");
         return MergeEnd::finished;
     }
 

@@ -17,6 +17,7 @@
 #include "src/base/files.h"
 #include "src/base/log.h"
 #include "src/checkpoint/output_folder.h"
+#include "src/run/journal.h"
 #include "src/run/key_file.h"
 #include "src/run/output_path.h"
 #include "src/run/replaced.h"
@@ -52,6 +53,13 @@ std::string damage(const std::string& out, const KeyFile& published) {
         if (status.bytes != file.bytes) return file.name + " has another size";
     }
     return "";
+}
+
+/// Whether a start of a known job ended before anything of it was done.
+bool is_barren(const std::string& building, const KeyFile& key) {
+    if (key.key.empty()) return false;
+    const JournalContents done = read_journals(building);
+    return done.blocks.empty() && done.statistics.empty();
 }
 
 bool is_finished(const std::string& out, const std::string& key) {
@@ -188,7 +196,7 @@ void OutputFolder::take_over() {
         return;
     }
     check(
-        !found || force_,
+        !found || force_ || is_barren(building_, *found),
         "{}: holds an unfinished merge of another recipe, other settings or other inputs: finish that one, remove the "
         "folder, or start over with --force",
         printable(building_));

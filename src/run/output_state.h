@@ -31,7 +31,7 @@ class OutputFolder {
     ///   inside an input or containing one);
     /// - `out` is no folder, or a symbolic link to a folder that is not empty and not of this key;
     /// - `out` exists, is not empty and not of this key, without `force`;
-    /// - `out.partial` is of another key, without `force` (with it: emptied);
+    /// - `out.partial` is of another key and something is done, without `force` (else: emptied);
     /// - `out.partial` has no key and holds more than a lock (not ours; with `force`, too);
     /// - another job holds the lock (says which process on which host);
     /// - the parent is missing (it is not made) or read-only.

@@ -193,7 +193,8 @@ for number in range(2):
 ids = linear("ids", "ids-0", "ids-1")
 for ranks in (0, 3):
     more = ["ids-1", "position_ids", "--integers base"]
-    test.refused("integers differ", ids, contains=more, ranks=ranks, left=True)
+    test.refused("integers differ", ids, contains=more, ranks=ranks)
+test.refused("integers differ between groups", ids, "--model-groups", 2, contains=more, ranks=2)
 result = test.merge(ids, "out", "--integers", "base", "--quiet", ranks=3)
 test.expect(result.returncode == 0, "--integers base", result)
 taken = tensor_hashes(test.place("out"))["position_ids"]

@@ -3,6 +3,7 @@
 merge_report_test.py AMALGAM MPIEXEC [light]
 """
 
+import os
 import shutil
 import sys
 
@@ -58,5 +59,20 @@ for ranks in (0, 2):
     test.expect_message("--fail-on-nonfinite", result.stderr, ["layers.0.long.weight 2", "layers.2.few.weight 3"])
     said, report = merged(recipe, ranks=2 - ranks)
     test.expect(report["bytes_resumed"] > 0 and report["nonfinite"]["outputs"] == TENSORS, f"after a resume: {report}")
+
+# A finished output leaves nothing to report, and what was reported stays
+for there in (True, False):
+    with open(REPORT) as file:
+        before = file.read()
+    if not there:
+        os.remove(REPORT)
+    result = test.merge(recipe, "out", "--report", REPORT)
+    test.expect(result.returncode == 0 and "no report" in result.stderr, "nothing to do", result)
+    test.expect(os.path.exists(REPORT) == there, "a report of nothing")
+    if there:
+        with open(REPORT) as file:
+            test.expect(file.read() == before, "another report")
+result = test.merge(recipe, "out", "--report", test.place("none", "report.json"))
+test.expect(result.returncode == 1 and "--report" in result.stderr, "no place for a report", result)
 
 test.done()

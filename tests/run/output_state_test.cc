@@ -205,11 +205,23 @@ TEST_F(Output, KilledBeforeTheKeyWasWritten) {
     EXPECT_EQ(open()->state(), State::resume);
 }
 
+TEST_F(Output, AnotherJobThatDidNothingIsNotInTheWay) {
+    write_output_text(open("other")->building(), {"model.safetensors", "room for weights"});
+    {
+        const auto folder = open("key");
+        EXPECT_EQ(folder->state(), State::fresh);
+        EXPECT_FALSE(fs::exists(building() + "/model.safetensors"));
+        Journal(building(), 0).statistics_done(3, "counts");
+    }
+    EXPECT_THAT(refusal("other"), HasSubstr("holds an unfinished merge"));
+}
+
 TEST_F(Output, AKeyThatIsNoKeyNeverMatches) {
     for (const char* text :
          {"", "key", "amalgam output 1\n", "amalgam output 1\nkey key", "amalgam output 2\nkey key\n",
           "amalgam output 1\nkey key\nx y\n", "amalgam output 1\nkey key2\n"}) {
         root_.write("out.partial/amalgam.key", text);
+        Journal(building(), 0).block_done(0, 0, 1);
         EXPECT_THAT(refusal(), HasSubstr("unfinished merge of another recipe")) << text;
     }
     root_.write("out.partial/amalgam.key", "amalgam output 1\nkey key\n");
