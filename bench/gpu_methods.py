@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Merges by every method and variant, on the CPU and on the GPU, as a table: hashes of the results, and whether they are the same.
-Small models of odd sizes; the exit code is 1 if any differ. gpu.sh runs it.
+"""Merges by every method and variant, on the CPU and on the GPU, as a table: hashes of the results, and whether they are
+the same. Small models of odd sizes; the exit code is 1 if any differ. gpu.sh runs it.
 
 gpu_methods.py PROGRAM MPIEXEC RANKS [tiny]
 """

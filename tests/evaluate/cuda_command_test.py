@@ -60,7 +60,8 @@ with tempfile.TemporaryDirectory() as folder:
                                    f"{where}: {a['log_likelihood']} and {b['log_likelihood']}")
         program.expect(abs(cpu["score"] - gpu["score"]) < 1e-6, f"{model}: {cpu['score']} and {gpu['score']}")
         program.expect(cpu["tasks"][0]["items"] != gpu["tasks"][0]["items"], f"{model}: the GPU was not asked")
-        program.expect(cpu["device"] == "cpu" and gpu["device"].startswith("GPU 0: "), f"{cpu['device']}, {gpu['device']}")
+        devices = cpu["device"], gpu["device"]
+        program.expect(devices[0] == "cpu" and devices[1].startswith("GPU 0: "), f"devices: {devices}")
 
     if not few:
         half = scores("math-en", "cuda", "--compute", "bfloat16")
@@ -103,7 +104,7 @@ with tempfile.TemporaryDirectory() as folder:
         merges = ["evaluate", "--task", exact[0], "--json", "-", "--recipes", listed]
         result = program.run(*merges, launcher=launcher, env=pair, timeout=500)
         devices = [c["device"][:5] for c in json.loads(result.stdout)["candidates"]]
-        program.expect(devices == ["GPU 0", "GPU 1"] and result.stderr == "", f"auto with a GPU each: {devices}", result)
+        program.expect(devices == ["GPU 0", "GPU 1"] and result.stderr == "", f"auto, a GPU each: {devices}", result)
         result = program.run(*merges, "--group", "2", launcher=launcher, env=pair, timeout=500)
         devices = [c["device"] for c in json.loads(result.stdout)["candidates"]]
         program.expect(devices == ["cpu", "cpu"], f"two ranks for a candidate: {devices}", result)
@@ -111,7 +112,8 @@ with tempfile.TemporaryDirectory() as folder:
                        and "--group 1" in result.stderr, "two ranks for a candidate: no reason", result)
         whole = ["evaluate", os.path.join(ZOO, "math-en"), "--task", exact[0]]
         result = program.run(*whole, launcher=launcher, env=pair, timeout=500)
-        program.expect(result.stderr.count("warning: ") == 1 and "start one rank" in result.stderr, "two ranks for a model", result)
+        program.expect(result.stderr.count("warning: ") == 1 and "start one rank" in result.stderr,
+                       "two ranks for a model", result)
         result = program.run(*whole, "--device", "cpu", launcher=launcher, env=pair, timeout=500)
         program.expect(result.returncode == 0 and result.stderr == "", "two ranks on the CPU that is asked for", result)
         program.expect(list_scores("cuda", launcher=launcher) == found, "two ranks with a GPU each give other scores")

@@ -51,7 +51,8 @@ def compare(name, folder, recipe, runs, arguments):
     want_tensors = want_facts = None
     want_files = {}
     for ranks, threads, memory, block, read, shard in runs:
-        words = [*(MORE if want_tensors else ["--device", "cpu"]), "--threads", threads, "--read", read, "--report", test.place("report.json")]
+        words = [*(MORE if want_tensors else ["--device", "cpu"]), "--threads", threads, "--read", read]
+        words += ["--report", test.place("report.json")]
         for option, value in (("--memory", memory), ("--block", block), ("--shard-size", shard)):
             words += [option, value] if value else []
         title = f"{name}, {folder}, {ranks} ranks, {' '.join(words)}"
