@@ -140,7 +140,7 @@ std::string report_list(const Arguments& arguments, const std::vector<CandidateL
     }
     write_scores(arguments, {{"candidates", std::move(all)}, {"failed", failed}}, table.text());
     if (failed == lines.size())
-        return fmt::format("no candidate has a score: all {} failed, for the reasons given with them", failed);
+        return fmt::format("no candidate has a score ({} failed): the reasons are given with them", failed);
     if (failed > 0) log_warning("{} of {} candidates failed, for the reasons given with them", failed, lines.size());
     return "";
 }

@@ -85,11 +85,6 @@ Session::~Session() {
         log_here(LogLevel::error, "leaving because of an error; all ranks end");
         mpi::abort(1);
     }
-    // MPI would wait for those that are still at work, at the expense of a core. Its end finds out what is broken.
-    try {
-        world_->barrier();
-    } catch (const Error&) {
-    }
     world_.reset();
     mpi::stop();
 }

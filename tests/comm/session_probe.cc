@@ -1,8 +1,6 @@
 // Ends in the way its argument says, for session_ranks_test.py.
-#include <chrono>
 #include <cstdio>
 #include <string>
-#include <thread>
 
 #include "src/comm/session.h"
 
@@ -38,8 +36,6 @@ int main(int count, char** arguments) {
             if (world.rank() == 0) std::fprintf(stderr, "%s\n", error.what());
             return 3;
         }
-    } else if (mode == "late") {
-        if (world.rank() == 0) std::this_thread::sleep_for(std::chrono::seconds(4));
     } else if (mode == "where") {
         if (world.rank() == 0) std::printf("%d ranks, %d on this machine\n", world.size(), world.node_size());
     }
