@@ -73,6 +73,7 @@ class RecipeScorer {
         Json json = evaluation_json(scored.evaluation, path, scored.compute, *device_);
         if (!said_.empty()) json["warnings"] = said_;
         json["resident"] = scored.resident;
+        json["spread"] = scored.spread;
         json["seconds"] = {{"total", scored.seconds},
                            {"merge", scored.merge_seconds},
                            {"weights", scored.weight_seconds},

@@ -206,19 +206,23 @@ uint64_t written_token_bytes(const Merge& merge) {
 
 std::string scoring_text(const CandidateMemory& memory, uint64_t token_bytes, int ranks, uint64_t budget) {
     std::string text = fmt::format(
-        "  to score it in memory, on a group of {}: {} of the models on each, and {} resident or {} streamed",
-        plural(ranks, "rank"), bytes_text(memory.models), bytes_text(memory.resident), bytes_text(memory.streamed));
+        "  to score it in memory, on a group of {}: {} of the models on each, and {} resident, {} spread or {} "
+        "streamed",
+        plural(ranks, "rank"), bytes_text(memory.models), bytes_text(memory.resident), bytes_text(memory.spread),
+        bytes_text(memory.streamed));
     if (memory.orders > 0) text += fmt::format("; orders of magnitudes: {}", bytes_text(memory.orders));
     if (budget > 0 && budget < memory.least_budget())
         text += fmt::format(" (the budget is too small: a rank needs at least {})", bytes_text(memory.least_budget()));
     else if (budget > 0)
-        text += memory.fits(budget) ? " (resident fits the budget)" : " (streamed in this budget)";
+        text += memory.fits(budget)          ? " (resident fits the budget)"
+                : memory.fits_spread(budget) ? " (spread in this budget)"
+                                             : " (streamed in this budget)";
     text += "\n";
     if (token_bytes == 0) return text;
     text += fmt::format("  texts that it writes take {} for each token of prompt and limit", bytes_text(token_bytes));
     if (budget >= memory.least_budget())
         text += fmt::format("; this budget has room for {} of them, and for one text in any case",
-                            count_text(int64_t(memory.room(budget, memory.fits(budget)) / token_bytes)));
+                            count_text(int64_t(memory.room(budget) / token_bytes)));
     return text + "\n";
 }
 
@@ -234,11 +238,8 @@ std::string models_text(const Merge& merge, const std::vector<int>& group_of_mod
 }
 
 Json scoring_json(const CandidateMemory& memory, uint64_t token_bytes) {
-    return {{"models", memory.models},
-            {"orders", memory.orders},
-            {"resident", memory.resident},
-            {"streamed", memory.streamed},
-            {"least_memory", memory.least_budget()},
+    return {{"models", memory.models},     {"orders", memory.orders},     {"resident", memory.resident},
+            {"spread", memory.spread},     {"streamed", memory.streamed}, {"least_memory", memory.least_budget()},
             {"written_token", token_bytes}};
 }
 

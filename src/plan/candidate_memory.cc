@@ -31,6 +31,7 @@ CandidateMemory candidate_memory(const std::vector<TensorTask>& tasks, const Met
     memory.models /= share;
     memory.orders /= share;
     memory.resident = bytes / share + elements * sizeof(float);
+    memory.spread = bytes / share + memory.streamed;
     return memory;
 }
 

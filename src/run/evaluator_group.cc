@@ -140,7 +140,8 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, std:
     CandidateModel candidate(maker_, ranks_, resolved.merge);
     const CandidateMemory& memory = resolved.memory;
     result.resident = ranks_.all_reduce_min(uint64_t(memory.fits(settings_.memory))) != 0;
-    if (result.resident) candidate.fold_all();
+    result.spread = !result.resident && ranks_.all_reduce_min(uint64_t(memory.fits_spread(settings_.memory))) != 0;
+    if (result.resident || result.spread) candidate.fold_all();
     EvaluationDevice* const device = settings_.device;
     ReaderWeights weights(resolved.model.config, candidate.reader(), result.compute, result.resident,
                           device ? device->layout() : MatrixLayout::packed);
@@ -156,7 +157,11 @@ Scored EvaluatorGroup::score(const Recipe& recipe, const std::string& name, std:
         const std::unique_ptr<Scorer> scorer =
             device ? device->make_scorer(weights)
                    : std::make_unique<Decoder>(weights, pool_, ranks_.size() > 1 ? &ranks_ : nullptr);
-        scorer->limit_memory(memory.room(settings_.memory, result.resident));
+        scorer->limit_memory(CandidateMemory::room(settings_.memory,
+                                                   result.resident ? memory.resident
+                                                   : result.spread ? memory.spread
+                                                                   : memory.streamed,
+                                                   result.resident || result.spread));
         for (size_t round = 0; round < rounds.size(); ++round) {
             Evaluation part = evaluate(*scorer, rounds[round]);
             if (round == 0)

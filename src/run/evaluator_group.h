@@ -37,7 +37,8 @@ struct EvaluatorSettings {
 struct Scored {
     Evaluation evaluation;
     Compute compute = Compute::float32;
-    bool resident = false;      ///< folded once as a whole; else tensor by tensor, for every pass
+    bool resident = false;  ///< folded once as a whole, and kept as products want it
+    bool spread = false;  ///< folded once, and kept by the ranks that folded it; else a layer at a time, for every pass
     double merge_seconds = 0;   ///< on this rank: folding, and passing tensors on
     double weight_seconds = 0;  ///< laying folded tensors out as products want them
     double forward_seconds = 0;

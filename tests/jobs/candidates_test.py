@@ -95,6 +95,19 @@ for ranks in (2, 3) if test.light else (1, 2, 3, 4):
     for words in ([], ["--memory", "1MiB"], ["--threads", "2"]):
         got = scores("--recipe", RECIPES[0], *words, tasks=(TASK, WRITTEN), ranks=ranks)
         test.expect(facts(got) == both, f"{words}, {ranks} ranks: other scores")
+# Folded once and kept by the ranks that folded it: between the two, and without folding again for each token.
+again = test.write("again.txt", RECIPES[0] + "\n")
+for ranks in (0, 3):
+    needs = test.json("plan", RECIPES[0], "--ranks", max(ranks, 1), cwd=test.root)["scoring"]
+    for way, memory in (("resident", 1 << 40), ("spread", needs["spread"]), ("streamed", needs["streamed"])):
+        words = ["--recipes", again, "--memory", memory // 3 * 4 + 4, "--group", max(ranks, 1)]
+        got = scores(*words, tasks=(TASK, WRITTEN), ranks=ranks)["candidates"][0]
+        test.expect(facts(got) == both, f"{way}, {ranks} ranks: other scores")
+        found = "resident" if got["resident"] else "spread" if got["spread"] else "streamed"
+        test.expect(found == way, f"{ranks} ranks with {memory} bytes: {found} instead of {way}")
+        folded = got["tensors"]["folded"]
+        once = folded if way == "resident" else once
+        test.expect((folded == once) == (way != "streamed"), f"{way}, {ranks} ranks: {folded} folds, once {once}")
 streamed = facts(scores("--recipe", RECIPES[0], "--memory", "1MiB", tasks=(TASK, WRITTEN)))
 test.expect(streamed == both, "other scores with little memory")
 for each in [RECIPES[3]] if test.light else RECIPES[1:]:

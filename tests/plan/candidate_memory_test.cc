@@ -39,6 +39,7 @@ TEST(CandidateMemory, RanksShareWhatIsFolded) {
     EXPECT_EQ(three.models, 131u * 4 * 4 / 3);
     EXPECT_EQ(three.resident, 131u * 2 / 3 + 131u * 4);
     EXPECT_EQ(three.streamed, 70u * (2 + 4));
+    EXPECT_EQ(three.spread, 131u * 2 / 3 + 70u * (2 + 4));
 }
 
 TEST(CandidateMemory, LayersCountAsAWhole) {
@@ -57,10 +58,10 @@ TEST(CandidateMemory, AQuarterOfTheBudgetIsForTheFold) {
 TEST(CandidateMemory, WhatIsLeftIsForTexts) {
     const CandidateMemory memory = candidate_memory(tasks, *find_method("ties"), 1);
     EXPECT_EQ(memory.least_budget(), 70u * (2 + 4) / 3 * 4);
-    EXPECT_EQ(memory.room(memory.least_budget(), false), 0u);
-    EXPECT_EQ(memory.room(800, false), 800u - 200 - 420);
-    EXPECT_EQ(memory.room(800, true), 0u);
-    EXPECT_EQ(memory.room(1600, true), 1600u - 200 - 786);
+    EXPECT_EQ(memory.room(memory.least_budget()), 0u);
+    EXPECT_EQ(memory.room(800), 800u - 200 - 420);
+    EXPECT_EQ(memory.room(960), 960u - 120 - 682);
+    EXPECT_EQ(memory.room(1600), 1600u - 200 - 786);
 }
 
 }  // namespace
