@@ -190,7 +190,7 @@ void check_candidates(const Arguments& arguments) {
     if (arguments.positionals.empty()) return;
     if (arguments.has("group"))
         throw UsageError("--group belongs to --recipe and --recipes: all ranks score one MODEL together");
-    for (std::string_view option : {"set", "memory", "scratch", "on-mismatch", "integers"})
+    for (std::string_view option : {"set", "scratch", "on-mismatch", "integers"})
         if (arguments.has(option))
             throw UsageError(fmt::format(
                 "--{} belongs to --recipe and --recipes: a MODEL is scored as it is; leave it out", option));

@@ -141,7 +141,7 @@ with tempfile.TemporaryDirectory() as folder:
     program.expect_error(2, "evaluate", model, *both, "--weight", "math-en=0",
                          contains=["no task of this name", "math-en/search"])
     program.expect_error(2, "evaluate", model, *both[:2], *both[:2], contains=["second task", "once"])
-    for option in ("--set", "--memory", "--on-mismatch", "--integers"):
+    for option in ("--set", "--on-mismatch", "--integers"):
         program.expect_error(2, "evaluate", model, "--task", math, option, "skip", contains=[f"{option} belongs to"])
     program.expect_error(2, "evaluate", model, contains=["--task is missing"])
     program.expect_error(2, "evaluate", model, "--task", math, "--weight", "other=1", contains=["no task of this name"])
