@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <string_view>
 
@@ -37,6 +38,9 @@ constexpr const char* positional_keys[] = {
     "attn_layer_period",          "expert_layer_period",    "cross_attention_interval",  "num_kv_shared_layers",
     "global_attn_every_n_layers", "sliding_window_pattern", "full_attention_interval",   "no_rope_layer_interval",
     "num_nextn_predict_layers"};
+
+/// Of a real model; a name may hold any number.
+constexpr int64_t most_layers = 100'000;
 
 template <class Container>
 bool among(const Container& names, std::string_view name) {
@@ -188,6 +192,23 @@ class LayerSettings {
     int64_t layers_;
 };
 
+/// Whether the count of a config can only mean the layers of this tower.
+bool counts_tower(const Json& root, std::string_view tower) {
+    const std::string_view last = tower.substr(tower.rfind('.') + 1);  // npos + 1 is 0
+    // Others hold groups of shared layers, or parts of a layer.
+    if (!among(std::initializer_list<std::string_view>{"layers", "layer", "h", "blocks", "block"}, last)) return false;
+    if (const auto both = root.find("is_encoder_decoder"); both != root.end() && *both == true) return false;
+    for (const auto& [key, value] : root.items()) {
+        if (value.is_object() && key.ends_with("_config") && key != "quantization_config") return false;
+        // Layers of multi-token prediction lie behind the counted ones.
+        const bool more = key.find("nextn") != key.npos || key.find("mtp") != key.npos ||
+                          key.find("share") != key.npos || key == "num_hidden_groups" || key == "encoder_layers" ||
+                          key == "decoder_layers" || key == "num_decoder_layers" || key == "num_encoder_layers";
+        if (more && !value.is_null() && value != 0 && value != false) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 const Json* text_settings(const Json& root) {
@@ -212,6 +233,34 @@ void set_layer_settings(Json& root, std::span<const Json* const> models, Sources
     const auto encoder_decoder = root.find("is_encoder_decoder");
     if (encoder_decoder != root.end() && *encoder_decoder == true)
         warnings.push_back("config.json: layer counts of an encoder-decoder model may need a look after slicing");
+}
+
+void correct_layer_count(Json& root, const std::string& tower, int64_t layers, std::vector<std::string>& warnings) {
+    const char* key = count_key(root);
+    if (!key || layers < 1 || layers > most_layers || layer_count(root) == layers || !counts_tower(root, tower)) return;
+    const int64_t before = layer_count(root);
+    std::string lists;
+    for (const auto& [name, value] : root.items())
+        if (layers > before && list_kind(name, value, before) != ListKind::other)
+            lists += (lists.empty() ? "" : ", ") + printable(name);
+    if (!lists.empty()) {
+        warnings.push_back(fmt::format(
+            "config.json says {} {}, but the tensors have {} layers ({}): left as it is, since {} would need "
+            "entries for the others",
+            key, before, layers, printable(tower), lists));
+        return;
+    }
+    if (layers < before) {
+        std::vector<std::pair<int, int64_t>> sources;
+        for (int64_t i = 0; i < layers; ++i) sources.emplace_back(0, i);
+        const Json donor = root;
+        const Json* models[] = {&donor};
+        LayerSettings(root, models, sources, warnings).rewrite();
+    } else {
+        root[key] = layers;
+    }
+    warnings.push_back(fmt::format("config.json says {} {}, but the tensors have {} layers ({}): a merge corrects it",
+                                   key, before, layers, printable(tower)));
 }
 
 }  // namespace amalgam

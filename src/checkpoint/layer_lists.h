@@ -20,4 +20,10 @@ const nlohmann::ordered_json* text_settings(const nlohmann::ordered_json& root);
 void set_layer_settings(nlohmann::ordered_json& root, std::span<const nlohmann::ordered_json* const> models,
                         std::span<const std::pair<int, int64_t>> sources, std::vector<std::string>& warnings);
 
+/// Corrects a layer count that is not that of the tensors, `layers` in the only tower, called `tower`; and with it settings
+/// of layers one by one, if layers are fewer. Left alone are counts that may mean something else: of models with several
+/// parts, an encoder and a decoder, layers that are shared, or layers behind the counted ones.
+void correct_layer_count(nlohmann::ordered_json& root, const std::string& tower, int64_t layers,
+                         std::vector<std::string>& warnings);
+
 }  // namespace amalgam

@@ -1,6 +1,7 @@
 #include "src/checkpoint/output_config.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "src/base/error.h"
@@ -98,8 +99,8 @@ void set_vocabulary(Json& root, const ConfigChanges& changes, std::vector<std::s
         const int64_t next = exact ? *rows : old + (*rows - *donor_rows);
         if (next == old) continue;
         if (exact && donor_rows == rows)
-            warnings.push_back(
-                fmt::format("config.json: vocab_size was {}, but the embedding has {} rows: corrected", old, next));
+            warnings.push_back(fmt::format(
+                "config.json says vocab_size {}, but the embedding has {} rows: a merge corrects it", old, next));
         *found = next;
     }
 }
@@ -180,6 +181,16 @@ std::optional<int64_t> VocabularyTensors::head_rows() const {
     return std::nullopt;
 }
 
+// ---- OnlyTower
+
+void OnlyTower::add(std::string_view name) {
+    const LayerName place = layer_name(name);
+    if (place.layer < 0 || place.layer == std::numeric_limits<int64_t>::max() || towers_ > 1) return;
+    if (towers_ == 0 || place.tower != name_) ++towers_;
+    name_ = place.tower;
+    layers_ = std::max(layers_, place.layer + 1);
+}
+
 OutputConfig output_config(std::span<const std::string> configs, int donor, const ConfigChanges& changes) {
     check(donor >= 0 && size_t(donor) < configs.size(), "config.json of model {} is asked for, of {} models", donor + 1,
           configs.size());
@@ -188,6 +199,7 @@ OutputConfig output_config(std::span<const std::string> configs, int donor, cons
     Json root = parse_config(configs[size_t(donor)], donor);
     if (changes.dtype) set_dtype(root, *changes.dtype);
     if (!changes.layer_sources.empty()) set_layers(root, configs, donor, changes, result.warnings);
+    if (changes.layer_sources.empty()) correct_layer_count(root, changes.tower, changes.layers, result.warnings);
     set_vocabulary(root, changes, result.warnings);
     set_tied(root, changes, result.warnings);
     result.text = restore_nonfinite(root.dump(2)) + "\n";

@@ -37,11 +37,35 @@ VocabularyTensors vocabulary_tensors(const Tensors& tensors) {
     return result;
 }
 
+/// The one tower of numbered layers that all tensors of layers belong to, and its depth: highest number + 1; no layers if
+/// there are several towers, or none. Of anything whose elements have a name.
+class OnlyTower {
+  public:
+    void add(std::string_view name);
+    std::string name() const { return towers_ == 1 ? name_ : ""; }
+    int64_t layers() const { return towers_ == 1 ? layers_ : 0; }
+
+  private:
+    std::string name_;
+    int64_t layers_ = 0;
+    int towers_ = 0;
+};
+
+template <class Tensors>
+OnlyTower only_tower(const Tensors& tensors) {
+    OnlyTower result;
+    for (const auto& tensor : tensors) result.add(tensor.name);
+    return result;
+}
+
 /// What a merge changed.
 struct ConfigChanges {
     std::optional<Dtype> dtype;  ///< of all floating-point tensors written; nothing: what the donor says stays
     /// For recipes with slices: (index into the configs, layer) of each output layer; else empty.
     std::vector<std::pair<int, int64_t>> layer_sources;
+    /// Of recipes without slices: the only tower of layers that is written, and its depth; 0: none or several.
+    std::string tower;
+    int64_t layers = 0;
     VocabularyTensors donor;    ///< tensors of the donor's checkpoint
     VocabularyTensors written;  ///< tensors of the output
 };
@@ -62,6 +86,7 @@ struct OutputConfig {
 ///   taken from the model and layer the output's layer comes from; lists of layer numbers (mlp_only_layers, moe_layers,
 ///   attn_layer_indices, full_attn_idxs, cross_attention_layers, ...) renumbered the same way. Settings that count layers
 ///   in another way (first_k_dense_replace, ...) cannot follow: a warning.
+/// - Without layer_sources: a layer count that is not the number of layers written, in models of one tower.
 /// - vocab_size: rows of the embedding written. Where the donor's embedding has other rows than its head (some
 ///   vision-language models), vocab_size changes by as much as the rows did.
 /// - tie_word_embeddings: false if a head is written, true if a language model is written without one. The key is added

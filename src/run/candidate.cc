@@ -31,6 +31,9 @@ OutputConfig merged_config(const Merge& merge) {
     ConfigChanges changes;
     changes.dtype = merge.config_dtype;
     changes.layer_sources = merge.layer_sources;
+    const OnlyTower tower = only_tower(merge.tasks);
+    changes.tower = tower.name();
+    changes.layers = tower.layers();
     changes.donor = vocabulary_tensors(merge.models[size_t(merge.config_donor)].checkpoint.tensors);
     changes.written = vocabulary_tensors(merge.tasks);
     return output_config(configs, merge.config_donor, changes);

@@ -4,6 +4,7 @@
 
 #include "src/base/error.h"
 #include "src/checkpoint/config_settings.h"
+#include "src/checkpoint/output_config.h"
 #include "src/checkpoint/safetensors.h"
 
 namespace amalgam {
@@ -25,6 +26,24 @@ void group_tensors(CheckpointFacts& facts) {
     std::stable_sort(facts.dtypes.begin(), facts.dtypes.end(),
                      [](const auto& a, const auto& b) { return a.second.bytes > b.second.bytes; });
     for (const auto& [place, amount] : layers) facts.layers.push_back({place.first, place.second, amount});
+}
+
+/// What a merge that takes the configuration from here would correct.
+void compare_config(CheckpointFacts& facts) {
+    const std::vector<TensorInfo>& tensors = facts.checkpoint.tensors;
+    const OnlyTower tower = only_tower(tensors);
+    ConfigChanges changes;
+    changes.tower = tower.name();
+    changes.layers = tower.layers();
+    changes.donor = changes.written = vocabulary_tensors(tensors);
+    const auto warn = [&](const std::string& text) {
+        facts.checkpoint.warnings.push_back(printable(facts.checkpoint.path) + ": " + text);
+    };
+    try {
+        for (const std::string& text : output_config({&facts.checkpoint.config, 1}, 0, changes).warnings) warn(text);
+    } catch (const Error& error) {
+        warn(error.what());
+    }
 }
 
 void read_settings(CheckpointFacts& facts) {
@@ -61,6 +80,7 @@ CheckpointFacts inspect_checkpoint(Files& files, const std::string& path) {
     for (const CheckpointFile& file : facts.checkpoint.files)
         facts.metadata.merge(read_safetensors_header(files, file.path).metadata);
     group_tensors(facts);
+    compare_config(facts);
     read_settings(facts);
     return facts;
 }

@@ -90,6 +90,51 @@ TEST(OutputConfig, DtypeGoesWhereTheDonorHasIt) {
         << "unknown: left alone";
 }
 
+TEST(OutputConfig, AStaleLayerCountIsCorrected) {
+    ConfigChanges changes;
+    changes.tower = "model.layers";
+    changes.layers = 2;
+    const auto stays = [&](const std::string& config) {
+        const OutputConfig result = change(config, changes);
+        return Json::parse(result.text) == Json::parse(config) && result.warnings.empty();
+    };
+    OutputConfig result = change(R"({"num_hidden_layers":3,"layer_types":["a","b","c"],"n":1})", changes);
+    EXPECT_EQ(Json::parse(result.text).dump(), R"({"num_hidden_layers":2,"layer_types":["a","b"],"n":1})");
+    EXPECT_THAT(result.warnings, ElementsAre("config.json says num_hidden_layers 3, but the tensors have 2 layers "
+                                             "(model.layers): a merge corrects it"));
+    EXPECT_EQ(Json::parse(change(R"({"n_layer":1})", changes).text).dump(), R"({"n_layer":2})");
+    result = change(R"({"num_hidden_layers":1,"layer_types":["a"]})", changes);
+    EXPECT_EQ(Json::parse(result.text).dump(), R"({"num_hidden_layers":1,"layer_types":["a"]})");
+    EXPECT_THAT(result.warnings, ElementsAre(HasSubstr("left as it is, since layer_types")));
+
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":2})"));
+    EXPECT_TRUE(stays(R"({"n":3})"));
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":1,"num_nextn_predict_layers":1})"));
+    EXPECT_TRUE(stays(R"({"num_layers":3,"is_encoder_decoder":true})"));
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":3,"vision_config":{"depth":2}})"));
+    EXPECT_TRUE(stays(R"({"text_config":{"num_hidden_layers":3}})"));
+    EXPECT_FALSE(stays(R"({"num_hidden_layers":3,"num_nextn_predict_layers":0})"));
+    changes.tower = "albert.encoder.albert_layer_groups";
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":12})"));
+    changes.tower = "h";
+    changes.layers = int64_t(1) << 50;
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":9007199254740993})"));
+    changes = {};
+    EXPECT_TRUE(stays(R"({"num_hidden_layers":12})"));
+}
+
+TEST(OnlyTower, IsTheOneOfAllLayers) {
+    const auto of = [](const std::vector<Shaped>& tensors) {
+        const OnlyTower tower = only_tower(tensors);
+        return std::pair(tower.name(), tower.layers());
+    };
+    EXPECT_EQ(of({{"h.0.w", {}}, {"h.3.w", {}}, {"x", {}}}), std::pair(std::string("h"), int64_t(4)));
+    EXPECT_EQ(of({{"x", {}}}), std::pair(std::string(), int64_t(0)));
+    EXPECT_EQ(of({{"h.9223372036854775807.w", {}}}), std::pair(std::string(), int64_t(0)));
+    EXPECT_EQ(of({{"a.0.w", {}}, {"b.0.w", {}}, {"a.1.w", {}}}), std::pair(std::string(), int64_t(0)));
+    EXPECT_EQ(of({{"a.0.w", {}}, {"b.0.w", {}}, {"c.1.w", {}}}), std::pair(std::string(), int64_t(0)));
+}
+
 TEST(OutputConfig, VocabularyFollowsTheRowsWritten) {
     ConfigChanges changes;
     changes.donor = untied(64);
@@ -101,7 +146,7 @@ TEST(OutputConfig, VocabularyFollowsTheRowsWritten) {
     changes.donor = untied(62);  // the donor's own config was wrong
     result = change(llama, changes);
     EXPECT_EQ(Json::parse(result.text)["vocab_size"], 62);
-    EXPECT_THAT(result.warnings, ElementsAre(HasSubstr("vocab_size was 64")));
+    EXPECT_THAT(result.warnings, ElementsAre(HasSubstr("config.json says vocab_size 64")));
 
     // Nested, with eight rows that vocab_size does not count, as Mllama has it.
     const std::string mllama =

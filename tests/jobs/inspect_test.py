@@ -205,6 +205,27 @@ def check_fit(folder):
     )
 
 
+def check_stale_config(folder):
+    """What config.json says otherwise than the tensors."""
+    tensors = {f"model.layers.{i}.up.weight": ("F32", [4, 4], zeros(64)) for i in range(2)}
+    tensors |= {name: ("F32", [8, 4], zeros(128)) for name in ("model.embed_tokens.weight", "lm_head.weight")}
+    for layers, rows in ((2, 8), (3, 9)):
+        config = {"num_hidden_layers": layers, "vocab_size": rows, "tie_word_embeddings": False}
+        model = write_model(os.path.join(folder, f"stale-{layers}"), tensors, config)
+        warnings = program.json("inspect", model)["warnings"]
+        texts = [f"says num_hidden_layers {layers}, but the tensors have 2 layers", "says vocab_size 9, but the embedding"]
+        said = [text for text in texts if any(text in warning for warning in warnings)]
+        program.expect(said == (texts if layers == 3 else []) and len(warnings) == len(said), f"warnings: {warnings}")
+    with open(os.path.join(folder, "stale.yaml"), "w") as file:
+        file.write(f"merge_method: linear\nmodels: [{{model: {model}}}]\nparameters: {{weight: 1}}\n")
+    out = os.path.join(folder, "corrected")
+    result = program.run("merge", file.name, out, "--quiet")
+    program.expect(result.returncode == 0 and result.stderr.count("a merge corrects it") == 2, "a merge", result)
+    with open(os.path.join(out, "config.json")) as file:
+        config = json.load(file)
+    program.expect((config["num_hidden_layers"], config["vocab_size"]) == (2, 8), f"config of the merge: {config}")
+
+
 with tempfile.TemporaryDirectory() as temporary:
     check_checkpoint()
     check_names_of_others(temporary)
@@ -212,4 +233,5 @@ with tempfile.TemporaryDirectory() as temporary:
     check_quantised(temporary)
     check_recipes()
     check_fit(temporary)
+    check_stale_config(temporary)
 program.done()
