@@ -19,6 +19,7 @@
 #include "src/recipe/resolve.h"
 #include "src/run/candidate.h"
 #include "src/run/model_groups.h"
+#include "src/run/resources.h"
 
 namespace amalgam {
 namespace {
@@ -275,6 +276,8 @@ int run(const Arguments& arguments) {
     PriceOptions wanted;
     wanted.ranks = int(arguments.integer("ranks", 1, 1, 1 << 20));
     wanted.memory = arguments.bytes("memory", 0);
+    if (arguments.has("memory") && wanted.memory == 0) throw UsageError("--memory 0: must be more");
+    if (arguments.has("memory")) check_budget(wanted.memory);
     const uint64_t shard_bytes = arguments.bytes("shard-size", 5'000'000'000);
     const ResolveOptions rules = {arguments.choice("on-mismatch", mismatches) == "skip",
                                   arguments.choice("integers", integers) == "base"};

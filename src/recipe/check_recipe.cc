@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 #include "kernels/methods.h"
 #include "src/base/nearest.h"
@@ -227,10 +228,27 @@ class RecipeChecker {
         const Value* model = value.find("model");
         if (!given(model)) reporter_.fail_at(value.line, "{}: an entry without a model", key);
         entry.model = read_reference(*model, "model", reporter_);
-        entry.parameters = read_parameters(value.find("parameters"), method(), true, reporter_);
+        const Value* parameters = value.find("parameters");
+        entry.parameters = read_parameters(parameters, method(), true, reporter_);
+        if (given(parameters)) find_misplaced(*parameters);
         if (const Value* range = value.find("layer_range"); given(range)) entry.layer_range = read_range(*range);
         if (const Value* group = value.find("group"); given(group)) entry.group = read_group(*group);
         return entry;
+    }
+
+    void find_misplaced(const Value& parameters) {
+        for (const Value::Member& member : parameters.members)
+            if (const int index = method().field(member.key);
+                index >= 0 && method().fields[size_t(index)].scope == Scope::global)
+                misplaced_.try_emplace(member.key, reporter_.where(member.line));
+    }
+
+    /// Of a parameter of the whole that is missing, but was given to a model.
+    std::string misplaced_text(const Field& field) const {
+        const auto found = misplaced_.find(std::string(field.name));
+        if (found == misplaced_.end()) return "";
+        return fmt::format("; in {} it stands at a model: move it to the parameters of the recipe or of the slice",
+                           found->second);
     }
 
     int read_group(const Value& value) {
@@ -271,8 +289,8 @@ class RecipeChecker {
         for (const Field& field : method().fields)
             if (field.required && field.scope == Scope::global &&
                 !parameter_levels(field, nullptr, slice, recipe_).given())
-                reporter_.fail_at(line, "parameter {} is missing: {} needs it under parameters ({})", field.name,
-                                  method().name, field.help);
+                reporter_.fail_at(line, "parameter {} is missing: {} needs it under parameters ({}){}", field.name,
+                                  method().name, field.help, misplaced_text(field));
         if (roles.origin && roles.base >= 0 && !entries[roles.base].parameters.empty())
             reporter_.warn(entries[roles.base].line, fmt::format("the parameters of {} have no effect: it is the base",
                                                                  entries[roles.base].model));
@@ -358,6 +376,7 @@ class RecipeChecker {
     const Value& root_;
     Reporter& reporter_;
     const MethodInfo* method_ = nullptr;
+    std::map<std::string, std::string> misplaced_;  ///< parameters of the whole at a model, and where
     Recipe recipe_;
 };
 

@@ -150,8 +150,7 @@ MergerSettings choose_settings(Communicator& world, const Job& job, const MergeO
     MergerSettings settings;
     settings.device = &device;
     settings.memory = options.memory ? options.memory : free_memory() / 2 / uint64_t(world.node_size());
-    constexpr uint64_t least = uint64_t(1) << 20;
-    check(settings.memory >= least, "--memory {} is too little to work with; give at least {}", settings.memory, least);
+    check_budget(settings.memory);
     settings.work.method = job.merge.method;
     settings.work.merge = &job.merge;
     settings.work.compat = job.merge.compat;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "src/base/error.h"
 #include "src/run/cgroup.h"
 
 namespace amalgam {
@@ -18,6 +19,11 @@ uint64_t machine_memory() {
 }
 
 uint64_t free_memory() { return std::min(machine_memory(), cgroup_memory(system_text).free); }
+
+void check_budget(uint64_t memory) {
+    constexpr uint64_t least = uint64_t(1) << 20;
+    check(memory >= least, "--memory {} is too little to work with; give at least {}", memory, least);
+}
 
 int usable_cores() {
     cpu_set_t set;

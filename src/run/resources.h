@@ -8,6 +8,8 @@ namespace amalgam {
 uint64_t machine_memory();
 /// Memory that is free on this machine and in this cgroup, whichever is less, in bytes.
 uint64_t free_memory();
+/// Throws Error if a rank cannot merge with so little; plan says the same.
+void check_budget(uint64_t memory);
 /// Cores this process may run on.
 int usable_cores();
 /// Elements of a work block for `inputs` tensors of `bytes` an element: about half the second-level cache, a power of two of

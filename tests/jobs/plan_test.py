@@ -65,6 +65,13 @@ def check_parity():
     )
 
 
+def check_budgets():
+    """What merge refuses"""
+    recipe = os.path.join(PARITY, "recipes/linear.yaml")
+    program.expect_error(2, "plan", recipe, "--memory", "0", cwd=PARITY, contains=["--memory 0"])
+    program.expect_error(1, "plan", recipe, "--memory", "1KiB", cwd=PARITY, contains=["--memory 1024", "at least 1048576"])
+
+
 def check_large(folder):
     """A base and two experts of 80 layers, 140 GB each, that nobody has."""
     shapes = {"model.embed_tokens.weight": [32000, 8192], "lm_head.weight": [32000, 8192], "model.norm.weight": [8192]}
@@ -187,6 +194,7 @@ def check_machines(folder):
 
 
 check_parity()
+check_budgets()
 with tempfile.TemporaryDirectory() as temporary:
     check_large(temporary)
     shutil.rmtree(os.path.join(temporary, "base"))

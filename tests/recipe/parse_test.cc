@@ -11,6 +11,7 @@
 namespace amalgam {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -331,7 +332,8 @@ TEST(ParseErrors, OfMissingParameters) {
     // At a model the parameter of the whole does not count.
     EXPECT_THAT(error_of("merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b, parameters: {t: 0.5}}]\n",
                          "r.yaml"),
-                HasSubstr("parameter t is missing"));
+                AllOf(HasSubstr("parameter t is missing"),
+                      HasSubstr("; in r.yaml:3 it stands at a model: move it to the parameters of the recipe")));
     // The base needs no weight; given for all is enough; so is a slice's.
     EXPECT_EQ(error_of("merge_method: ties\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}",
                        "r.yaml"),
