@@ -18,6 +18,10 @@ extern const Command convert_recipe_command;
 extern const Command synthesize_command;
 extern const Command doctor_command;
 
+/// What this program is, with the commit it was built from if that is known, and what made it.
+extern const char* const program_version;
+extern const char* const program_compiler;
+
 inline constexpr std::array all_commands = {
     &merge_command, &evaluate_command, &evolve_command,         &report_command,     &watch_command, &inspect_command,
     &plan_command,  &methods_command,  &convert_recipe_command, &synthesize_command, &doctor_command};

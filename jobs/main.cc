@@ -12,6 +12,10 @@
 #include "src/comm/session.h"
 
 namespace amalgam {
+
+const char* const program_version = AMALGAM_VERSION;
+const char* const program_compiler = AMALGAM_COMPILER " (" AMALGAM_BUILD_TYPE ")";
+
 namespace {
 
 constexpr int done = 0, failed = 1, misused = 2;

@@ -100,6 +100,8 @@ MergeOptions merge_options(const Arguments& arguments) {
     result.fail_on_nonfinite = arguments.has("fail-on-nonfinite");
     result.quiet = arguments.has("quiet");
     result.report = arguments.text("report");
+    result.version = program_version;
+    result.compiler = program_compiler;
     result.command_options = reproducing_options(arguments);
     return result;
 }

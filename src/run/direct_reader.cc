@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 
@@ -70,6 +71,7 @@ void DirectReader::read_windows() {
         slot.window = next_++;
         slot.ready = false;
         lock.unlock();
+        const auto start = std::chrono::steady_clock::now();
         try {
             slot.places.clear();
             std::byte* at = slot.memory.get();
@@ -79,6 +81,7 @@ void DirectReader::read_windows() {
             }
             lock.lock();
             slot.ready = true;
+            seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         } catch (...) {
             lock.lock();
             error_ = std::current_exception();
@@ -95,6 +98,11 @@ std::vector<const std::byte*> DirectReader::acquire(int64_t window) {
             if (slot->window == window && slot->ready) return slot->places;
         changed_.wait(lock);
     }
+}
+
+double DirectReader::seconds() {
+    std::lock_guard lock(mutex_);
+    return seconds_;
 }
 
 void DirectReader::release(int64_t window) {

@@ -35,6 +35,8 @@ class DirectReader {
     /// be acquired in about ascending order: at most `depth` are held at a time.
     std::vector<const std::byte*> acquire(int64_t window);
     void release(int64_t window);
+    /// That its readers spent in reads, all together; of what is acquired.
+    double seconds();
 
   private:
     struct Slot;
@@ -46,6 +48,7 @@ class DirectReader {
     std::condition_variable changed_;
     std::vector<std::unique_ptr<Slot>> slots_;
     int64_t next_ = 0;
+    double seconds_ = 0;
     bool stop_ = false;
     std::exception_ptr error_;
     std::vector<std::thread> readers_;

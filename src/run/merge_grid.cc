@@ -16,6 +16,8 @@ void add(MergeTotals& sum, MergeTotals&& part) {
     sum.statistics_seconds += part.statistics_seconds;
     sum.fold_seconds += part.fold_seconds;
     sum.resume_seconds += part.resume_seconds;
+    sum.statistics_bytes += part.statistics_bytes;
+    sum.threads.add(part.threads);
     for (const auto& [place, count] : part.nonfinite_inputs) sum.nonfinite_inputs[place] += count;
     for (const auto& [task, counts] : part.outputs) sum.count_output(task, counts);
     sum.digests.insert(sum.digests.end(), part.digests.begin(), part.digests.end());

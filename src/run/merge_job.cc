@@ -17,6 +17,7 @@
 #include "src/checkpoint/output_config.h"
 #include "src/checkpoint/output_folder.h"
 #include "src/comm/nccl.h"
+#include "src/comm/session.h"
 #include "src/comm/together.h"
 #include "src/plan/grid.h"
 #include "src/plan/plan.h"
@@ -27,6 +28,7 @@
 #include "src/run/cluster_files.h"
 #include "src/run/equal_tensors.h"
 #include "src/run/fingerprint.h"
+#include "src/run/memory_speed.h"
 #include "src/run/merge_grid.h"
 #include "src/run/merger.h"
 #include "src/run/model_disks.h"
@@ -234,7 +236,9 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
     const int groups = job.grid.groups;
     RunFacts facts;
     facts.model_groups = groups;
-    facts.version = AMALGAM_VERSION;
+    facts.version = options.version.empty() ? AMALGAM_VERSION : options.version;
+    facts.compiler = options.compiler;
+    facts.mpi = Session::library();
     facts.ranks = world.size();
     facts.threads = settings.work.threads;
     facts.device = device->name();
@@ -301,7 +305,11 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
         write_texts(building, job, options);
         journal.reset();
         folder->publish();
-        facts.total_seconds = seconds_since(start);
+    });
+    facts.total_seconds = seconds_since(start);
+    if (!options.report.empty()) facts.memory_speed = memory_read_speed(world, facts.threads, settings.memory);
+    together(world, [&] {
+        if (!first) return;
         if (!options.report.empty())
             write_report(options.report, report_text(job.merge, job.recipe, job.copy, job.layout, all, facts));
         if (!options.quiet) fmt::print("{}\n", summary_text(job.merge, job.layout, all, facts, options.out));

@@ -28,11 +28,12 @@ struct MergeOptions {
     bool skip_on_mismatch = false;
     bool take_integers = false;
     bool fail_on_nonfinite = false;
-    bool quiet = false;           ///< no progress
-    std::string report;           ///< JSON file; "": none
-    std::string command;          ///< for the model card; "": of the recipe beside the weights, with command_options
-    std::string command_options;  ///< " --shard-size 1GB": what decides the output beside the recipe
-    std::function<bool()> stop;   ///< whether to end early; once true, always true
+    bool quiet = false;             ///< no progress
+    std::string report;             ///< JSON file; "": none
+    std::string command;            ///< for the model card; "": of the recipe beside the weights, with command_options
+    std::string command_options;    ///< " --shard-size 1GB": what decides the output beside the recipe
+    std::string version, compiler;  ///< of the program, for the report
+    std::function<bool()> stop;     ///< whether to end early; once true, always true
 };
 
 enum class MergeEnd { finished, stopped };

@@ -19,6 +19,18 @@ constexpr int64_t trim_statistics = -1;  ///< place of the whole-model threshold
 
 }  // namespace
 
+void ThreadSeconds::add(const ThreadSeconds& other) {
+    read += other.read;
+    wait += other.wait;
+    compute += other.compute;
+    write += other.write;
+}
+
+bool compares_with_base(const MethodInfo& method, const TensorTask& task) {
+    if (task.kind != TaskKind::merge || !task.base || method.base == BaseUse::member) return false;
+    return method.shape == Shape::fold || method.trim != Trim::none;
+}
+
 void MergeTotals::count_output(int64_t task, const OutputCounts& counts) {
     if (counts.saturated == 0 && counts.nonfinite == 0) return;
     OutputCounts& sum = outputs[task];
@@ -97,6 +109,7 @@ MergeTotals Merger::run() {
     trim_models();
     if (!trim_ || trim_->done()) settle_shared();
     totals_.statistics_seconds = seconds_since(start);
+    totals_.statistics_bytes = bytes_read_;
 
     for (size_t first = 0; first < parts_.size();) {
         if (stops_before_unit()) break;
@@ -110,6 +123,7 @@ MergeTotals Merger::run() {
     totals_.stopped = stopping_;
     totals_.bytes_read = bytes_read_;
     totals_.bytes_written = bytes_written_;
+    totals_.threads = {read_seconds_, wait_seconds_, work_seconds_ - write_seconds_, write_seconds_};
     return std::move(totals_);
 }
 
@@ -309,6 +323,7 @@ void Merger::settle_shared() {
 
 void Merger::settle(std::vector<Part*> unsettled) {
     auto start = Clock::now();
+    const uint64_t before = bytes_read_;
     while (!unsettled.empty()) {
         std::vector<Span> dense, sparse;
         for (Part* part : unsettled) {
@@ -328,6 +343,7 @@ void Merger::settle(std::vector<Part*> unsettled) {
         std::erase_if(unsettled, [](Part* part) { return part->work->settled(); });
     }
     totals_.statistics_seconds += seconds_since(start);
+    totals_.statistics_bytes += bytes_read_ - before;
 }
 
 void Merger::run_unit(size_t first, size_t last) {
@@ -393,8 +409,7 @@ void Merger::apply(Part& part, const Window& window, Scratch& scratch) {
 }
 
 void Merger::count_unchanged(const TensorTask& what, const FoldCounts& counts, int64_t elements) {
-    if (what.kind != TaskKind::merge || !what.base || merge_.method->base == BaseUse::member) return;
-    if (merge_.method->shape != Shape::fold && merge_.method->trim == Trim::none) return;
+    if (!compares_with_base(*merge_.method, what)) return;
     totals_.unchanged += counts.unchanged;
     totals_.folded += elements;
 }
@@ -412,7 +427,9 @@ void Merger::write(const Part& part, const Window& window, std::span<const std::
     const uint64_t from = std::max(begin, part.where.write_begin);
     const uint64_t to = std::min(begin + bytes.size(), part.where.write_end);
     if (from >= to) return;
+    const auto start = Clock::now();
     outputs_.write(place.file, from, bytes.subspan(from - begin, to - from));
+    write_seconds_ += seconds_since(start);
     bytes_written_ += to - from;
 }
 

@@ -29,12 +29,24 @@ struct OutputCounts {
     int64_t nonfinite = 0;
 };
 
+/// Of all threads together.
+struct ThreadSeconds {
+    double read = 0;     ///< in reads past the page cache, by threads that do nothing else
+    double wait = 0;     ///< for those
+    double compute = 0;  ///< with reading through a mapping: what is touched first is read then
+    double write = 0;
+
+    void add(const ThreadSeconds& other);
+};
+
 /// What one rank did; summed over ranks for the report.
 struct MergeTotals {
     uint64_t bytes_read = 0, bytes_written = 0, bytes_resumed = 0;
     int64_t emptied_inputs = 0;
     int64_t unchanged = 0, folded = 0;  ///< elements equal to the base, and all that were compared
     double statistics_seconds = 0, fold_seconds = 0, resume_seconds = 0;
+    uint64_t statistics_bytes = 0;  ///< of bytes_read, for statistics
+    ThreadSeconds threads;
     bool stopped = false;                                         ///< something was left undone, as asked
     std::map<std::pair<int64_t, int>, int64_t> nonfinite_inputs;  ///< (task, model) -> elements
     std::map<int64_t, OutputCounts> outputs;  ///< task -> what is wrong with its result; else absent
@@ -51,6 +63,9 @@ struct ModelAxis {
     /// this the plan of all ranks. nullptr: inputs are exchanged within the row instead.
     const ShardPlan* link_plan = nullptr;
 };
+
+/// Whether it is counted how many elements of a task's result are the base's.
+bool compares_with_base(const MethodInfo& method, const TensorTask& task);
 
 enum class TaskFilter { all, merges, copies };
 
@@ -128,6 +143,7 @@ class Merger {
     uint64_t block_bytes(const Part& part) const;
     bool reports(const Part& part, int64_t block) const;
     Window shape_window(const Span& span) const;
+    void work_on(const Span& span, Window& window, int thread, bool sparse, const Body& body);
     void drop_inputs(const Window& window);
     bool stops();
     bool stops_before_unit();
@@ -157,6 +173,7 @@ class Merger {
     std::atomic<bool> stopping_{
         false};  ///< never taken back: whoever leaves work out says so at every agreement after it
     std::atomic<uint64_t> bytes_read_{0}, bytes_written_{0}, mapped_since_drop_{0};
+    std::atomic<double> read_seconds_{0}, wait_seconds_{0}, work_seconds_{0}, write_seconds_{0};
 };
 
 }  // namespace amalgam

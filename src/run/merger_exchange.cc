@@ -142,8 +142,7 @@ bool Merger::for_exchanged(const std::vector<Span>& windows, const Body& body, b
                     set_operand(window, *window.task, i, *inputs[i], data);
                     if (is_local(*inputs[i])) bytes_read_ += end - begin;
                 }
-                bring(*span.part, window, scratch_[size_t(thread)], false);
-                body(*span.part, window, scratch_[size_t(thread)]);
+                work_on(span, window, thread, false, body);
             });
         if (settings_.touch) settings_.touch();
         if (sent > settings_.memory / 8) {

@@ -1,6 +1,7 @@
 #include "src/run/merger_links.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "src/base/error.h"
@@ -184,10 +185,12 @@ void Merger::Links::compute(const std::vector<Item>& items, const std::vector<si
     merger.pool_.parallel_for(int64_t(jobs.size()), [&](int64_t j, int thread) {
         const auto [i, stage] = jobs[size_t(j)];
         Scratch& scratch = merger.scratch_[size_t(thread)];
+        const auto start = std::chrono::steady_clock::now();
         if (stage < items[i].stages.size())
             run_stage(items[i], i, stage, scratch);
         else
             write_item(items[i], i, scratch);
+        merger.work_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         if (merger.settings_.touch) merger.settings_.touch();
     });
 }

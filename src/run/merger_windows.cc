@@ -1,11 +1,17 @@
 // How a merger brings windows of its inputs into memory, and gives them back.
 #include <algorithm>
+#include <chrono>
 
 #include "src/base/error.h"
 #include "src/run/direct_reader.h"
 #include "src/run/merger.h"
 
 namespace amalgam {
+
+namespace {
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+}  // namespace
 
 Window Merger::shape_window(const Span& span) const {
     const TensorTask& what = task(*span.part);
@@ -73,6 +79,14 @@ void Merger::bring(const Part& part, Window& window, Scratch& scratch, bool spar
             scratch.lane->bring(operand->data, uint64_t(window.input_count) * uint64_t(bytes_of(operand->dtype)));
 }
 
+void Merger::work_on(const Span& span, Window& window, int thread, bool sparse, const Body& body) {
+    const auto start = Clock::now();
+    Scratch& scratch = scratch_[size_t(thread)];
+    bring(*span.part, window, scratch, sparse);
+    body(*span.part, window, scratch);
+    work_seconds_ += seconds_since(start);
+}
+
 bool Merger::any_direct(const std::vector<Span>& spans) {
     for (const Span& span : spans)
         for (const TaskInput* input : inputs_read(task(*span.part)))
@@ -125,8 +139,7 @@ void Merger::for_mapped(const std::vector<Span>& windows, const Body& body, bool
                 set_operand(window, *window.task, i, *inputs[i], file.mapped() + begin);
                 if (!sparse) bytes_read_ += end - begin;  // a sample is next to nothing
             }
-            bring(*windows[w].part, window, scratch_[size_t(thread)], sparse);
-            body(*windows[w].part, window, scratch_[size_t(thread)]);
+            work_on(windows[w], window, thread, sparse, body);
             if (settings_.touch) settings_.touch();
             // Windows are taken in order, so those a batch back are done, or nearly: dropping one that is not costs
             // its reader a page fault.
@@ -183,7 +196,9 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
     pool_.parallel_for(threads, [&](int64_t, int thread) {
         for (size_t w; (w = next++) < windows.size();) {
             if (!links_ && stops()) break;
+            const auto asked = Clock::now();
             std::vector<const std::byte*> places = reader.acquire(int64_t(w));
+            wait_seconds_ += seconds_since(asked);
             size_t place = 0;
             Window window = shape_window(windows[w]);
             auto inputs = inputs_read(*window.task);
@@ -194,13 +209,13 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
                             file.direct() ? places[place++] : file.mapped() + begin);
                 bytes_read_ += end - begin;
             }
-            bring(*windows[w].part, window, scratch_[size_t(thread)], false);
-            body(*windows[w].part, window, scratch_[size_t(thread)]);
+            work_on(windows[w], window, thread, false, body);
             if (settings_.touch) settings_.touch();
             reader.release(int64_t(w));
             drop_inputs(window);  // those that were read through their mapping
         }
     });
+    read_seconds_ += reader.seconds();
 }
 
 }  // namespace amalgam

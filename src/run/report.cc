@@ -62,6 +62,30 @@ std::string settings_text(const MethodInfo& method, Scope scope, const Values& v
     return text;
 }
 
+double rate(double bytes, double seconds) { return bytes / 1e9 / std::max(1e-9, seconds); }
+
+/// What was moved, how fast, and what share of the machine's limit that is.
+void add_speed(nlohmann::ordered_json& json, const MergeTotals& totals, const RunFacts& facts) {
+    const ThreadSeconds& threads = totals.threads;
+    json["thread_seconds"] = {
+        {"read", threads.read}, {"wait", threads.wait}, {"compute", threads.compute}, {"write", threads.write}};
+    const uint64_t folded = totals.bytes_read - std::min(totals.bytes_read, totals.statistics_bytes);
+    json["moved"]["statistics"] = {
+        {"bytes_read", totals.statistics_bytes},
+        {"gigabytes_per_second", rate(double(totals.statistics_bytes), facts.slowest_statistics)}};
+    json["moved"]["fold"] = {{"bytes_read", folded},
+                             {"bytes_written", totals.bytes_written},
+                             {"gigabytes_per_second", rate(double(folded + totals.bytes_written), facts.slowest_fold)}};
+    json["memory_limit"] = nullptr;
+    if (facts.memory_speed <= 0 || facts.device != "cpu") return;
+    // What is written goes through the cache line and once more into the page cache.
+    const double moved = rate(double(totals.bytes_read) + 2 * double(totals.bytes_written),
+                              facts.slowest_statistics + facts.slowest_fold);
+    json["memory_limit"] = {{"gigabytes_per_second", facts.memory_speed / 1e9},
+                            {"moved_gigabytes_per_second", moved},
+                            {"share", moved * 1e9 / facts.memory_speed}};
+}
+
 /// The tensors of which there is something to count.
 nlohmann::ordered_json counted_tensors(const Merge& merge, const MergeTotals& totals, int64_t OutputCounts::*count) {
     auto list = nlohmann::ordered_json::array();
@@ -96,9 +120,11 @@ class NamedTensors {
 
 std::string pack_totals(const MergeTotals& totals) {
     std::string bytes;
-    for (uint64_t value : {totals.bytes_read, totals.bytes_written, totals.bytes_resumed,
-                           uint64_t(totals.emptied_inputs), uint64_t(totals.unchanged), uint64_t(totals.folded)})
+    for (uint64_t value :
+         {totals.bytes_read, totals.bytes_written, totals.bytes_resumed, uint64_t(totals.emptied_inputs),
+          uint64_t(totals.unchanged), uint64_t(totals.folded), totals.statistics_bytes})
         put(bytes, value);
+    put(bytes, totals.threads);
     put(bytes, uint64_t(totals.nonfinite_inputs.size()));
     for (const auto& [place, count] : totals.nonfinite_inputs) {
         put(bytes, place.first);
@@ -123,6 +149,8 @@ void add_packed_totals(MergeTotals& sum, const std::string& bytes) {
     sum.emptied_inputs += int64_t(take<uint64_t>(bytes, at));
     sum.unchanged += int64_t(take<uint64_t>(bytes, at));
     sum.folded += int64_t(take<uint64_t>(bytes, at));
+    sum.statistics_bytes += take<uint64_t>(bytes, at);
+    sum.threads.add(take<ThreadSeconds>(bytes, at));
     for (uint64_t left = take<uint64_t>(bytes, at); left > 0; --left) {
         int64_t task = take<int64_t>(bytes, at), model = take<int64_t>(bytes, at);
         sum.nonfinite_inputs[{task, int(model)}] += take<int64_t>(bytes, at);
@@ -139,6 +167,8 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCo
                         const MergeTotals& totals, const RunFacts& facts) {
     nlohmann::ordered_json json;
     json["amalgam"] = facts.version;
+    json["compiler"] = facts.compiler;
+    json["mpi"] = facts.mpi;
     json["method"] = merge.method->name;
     json["compat"] = merge.compat == Compat::paper ? "paper" : "mergekit";
     json["seed"] = merge.seed;
@@ -165,13 +195,18 @@ std::string report_text(const Merge& merge, const Recipe& recipe, const RecipeCo
                        {"sync", facts.sync_seconds}};
     json["read_gigabytes_per_second"] =
         double(totals.bytes_read) / 1e9 / std::max(1e-9, facts.slowest_statistics + facts.slowest_fold);
+    add_speed(json, totals, facts);
     const OutputCounts wrong = wrong_outputs(totals);
     json["saturated_elements"] = wrong.saturated;
     json["saturated"] = counted_tensors(merge, totals, &OutputCounts::saturated);
     json["emptied_task_vectors"] = totals.emptied_inputs;
     // Of the blocks that this start computed: those of former starts are not looked at again.
+    int64_t compared = 0;
+    for (const TensorTask& task : merge.tasks)
+        if (compares_with_base(*merge.method, task)) compared += task.elements();
     if (totals.folded > 0)
         json["sparsity"] = {{"elements", totals.folded},
+                            {"of_elements", compared},
                             {"unchanged_elements", totals.unchanged},
                             {"unchanged_share", double(totals.unchanged) / double(totals.folded)}};
     json["nonfinite"]["output_elements"] = wrong.nonfinite;

@@ -17,7 +17,8 @@ struct RunFacts {
     uint64_t memory = 0, peak_memory = 0;  ///< budget, and largest resident set of any rank
     double open_seconds = 0, sync_seconds = 0, total_seconds = 0;
     double slowest_statistics = 0, slowest_fold = 0;  ///< of any rank
-    std::string version, device = "cpu";
+    std::string version, compiler, mpi, device = "cpu";
+    double memory_speed = 0;  ///< bytes per second of all ranks together; 0: not known
 };
 
 /// Totals as bytes, to be sent to rank 0 and added there.

@@ -52,13 +52,41 @@ said, report = merged(test.recipe("fine", "linear", ["large", "small"], None, "w
 test.expect("warning" not in said and report["nonfinite"]["outputs"] == [], f"all is well\n{said}")
 
 # What cannot be published stays, and the next start knows of its counts too
-recipe = test.recipe("half", "linear", ["large", "small"], None, "weight = 1", "normalize = false", 'dtype = "float16"')
+recipe = test.recipe("half", "task_arithmetic", ["large", "large"], "small", "weight = 0.6", top='dtype = "float16"')
 for ranks in (0, 2):
     shutil.rmtree(test.place("out"))
     result = test.merge(recipe, "out", "--quiet", "--fail-on-nonfinite", ranks=ranks)
     test.expect_message("--fail-on-nonfinite", result.stderr, ["layers.0.long.weight 2", "layers.2.few.weight 3"])
     said, report = merged(recipe, ranks=2 - ranks)
+    part = report["sparsity"]
+    test.expect(part["elements"] < part["of_elements"] == sum(int(np.prod(shape)) for shape in SHAPES.values()),
+                f"what is counted, after a resume: {part}")
     test.expect(report["bytes_resumed"] > 0 and report["nonfinite"]["outputs"] == TENSORS, f"after a resume: {report}")
+
+# Speed: what was moved, by whom, and what that is of the machine's limit
+made = test.run("synthesize", test.place("models"), "--experts", 2, "--flat", 5_000_000, "--quiet", timeout=300)
+test.expect(made.returncode == 0, "synthesize", made)
+experts = ["models/expert-1", "models/expert-2"]
+ties = test.recipe("ties", "ties", experts, "models/base", "weight = 1, density = 0.2")
+for ranks in RANKS:
+    for read in ("mmap", "direct"):
+        what = f"{ranks} ranks, {read}"
+        _, report = merged(ties, "--memory", "1GiB", "--read", read, ranks=ranks)
+        moved, seconds, limit = report["moved"], report["thread_seconds"], report["memory_limit"]
+        test.expect(moved["statistics"]["bytes_read"] > 0 and moved["fold"]["bytes_read"] > 0, f"{what}: {moved}")
+        whole = moved["statistics"]["bytes_read"] + moved["fold"]["bytes_read"]
+        test.expect(whole == report["bytes_read"], f"{what}: stages read {whole}, all of them {report['bytes_read']}")
+        test.expect(moved["fold"]["bytes_written"] == report["bytes_written"] == 10_000_000, f"{what}: {moved}")
+        test.expect(seconds["compute"] > 0 and seconds["write"] > 0, f"{what}: {seconds}")
+        test.expect((seconds["read"] > 0) == (read == "direct"), f"{what}: {seconds}")
+        expected = limit["moved_gigabytes_per_second"] / limit["gigabytes_per_second"]
+        test.expect(0 < limit["share"] < 2 and abs(limit["share"] - expected) < 1e-6, f"{what}: {limit}")
+        test.expect(report["sparsity"]["elements"] == report["sparsity"]["of_elements"] == 5_000_000, f"{what}: sparsity")
+        test.expect(report["amalgam"] and report["compiler"] and report["mpi"], f"{what}: versions {report['mpi']}")
+        if test.light:
+            break
+_, report = merged(recipe, "--memory", "64MiB")
+test.expect(report["memory_limit"] is None, "too little memory to measure its speed")
 
 # A finished output leaves nothing to report, and what was reported stays
 for there in (True, False):
