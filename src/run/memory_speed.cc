@@ -13,7 +13,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint64_t node_bytes = uint64_t(512) << 20;  ///< more than caches hold
+constexpr uint64_t least_bytes = uint64_t(16) << 20;
+constexpr uint64_t most_bytes = uint64_t(512) << 20;  ///< more than caches hold
 
 uint64_t sum_of(const uint64_t* words, size_t count) {
     uint64_t sums[8] = {};
@@ -26,8 +27,9 @@ uint64_t sum_of(const uint64_t* words, size_t count) {
 
 }  // namespace
 
-double memory_read_speed(Communicator& world, int threads, uint64_t memory) {
-    const uint64_t wanted = node_bytes / uint64_t(std::max(1, world.node_size()));
+double memory_read_speed(Communicator& world, int threads, uint64_t memory, uint64_t moved) {
+    const uint64_t of_node = moved / uint64_t(world.size()) * uint64_t(std::max(1, world.node_size()));
+    const uint64_t wanted = std::clamp(of_node, least_bytes, most_bytes) / uint64_t(std::max(1, world.node_size()));
     if (world.all_reduce_min(uint64_t(memory >= wanted ? 1 : 0)) == 0) return 0;
     ThreadPool pool(threads);
     const size_t words = size_t(wanted / uint64_t(pool.threads()) / 64 * 8);

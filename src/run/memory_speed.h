@@ -6,8 +6,9 @@
 
 namespace amalgam {
 
-/// Bytes that all ranks together read from memory in a second, measured on all of them at once in some tenths of a second.
-/// 0 if `memory`, the budget of a rank, is too little to look past the caches. Collective.
-double memory_read_speed(Communicator& world, int threads, uint64_t memory);
+/// Bytes that all ranks together read from memory in a second, measured on all of them at once, over as many bytes as `moved`
+/// on a node, within 16 and 512 MiB: what is small lies in caches, for a merge too, and is measured quickly. 0 if `memory`, the
+/// budget of a rank, is too little for its part. Collective; all ranks give the same `moved`.
+double memory_read_speed(Communicator& world, int threads, uint64_t memory, uint64_t moved);
 
 }  // namespace amalgam

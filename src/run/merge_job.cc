@@ -307,7 +307,10 @@ MergeEnd run_merge(Communicator& world, const MergeOptions& options) {
         folder->publish();
     });
     facts.total_seconds = seconds_since(start);
-    if (!options.report.empty()) facts.memory_speed = memory_read_speed(world, facts.threads, settings.memory);
+    if (!options.report.empty()) {
+        const uint64_t moved = world.all_reduce_sum(totals.bytes_read);
+        facts.memory_speed = memory_read_speed(world, facts.threads, settings.memory, moved);
+    }
     together(world, [&] {
         if (!first) return;
         if (!options.report.empty())

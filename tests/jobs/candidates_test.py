@@ -117,9 +117,14 @@ for each in [RECIPES[3]] if test.light else RECIPES[1:]:
 test.expect(facts(scores(model("math-en"), ranks=3)) == facts(scores(model("math-en"))), "a model's scores on 3 ranks")
 
 # A budget that not even one layer fits in is refused, with the one that does; a guess is not.
-NEEDED = test.json("plan", RECIPES[0], "--memory", "10kB", cwd=test.root)["scoring"]["least_memory"]
-for memory, small in ((NEEDED - 1, True), (NEEDED, False)):
-    planned = test.run("plan", RECIPES[0], "--memory", memory, cwd=test.root)
+NEEDED = test.json("plan", RECIPES[0], cwd=test.root)["scoring"]["least_memory"]
+wide = test.run("synthesize", test.place("wide"), "--experts", "1", "--hidden", "512", "--mlp", "512", "--layers", "1", "--vocabulary",
+                "300", "--quiet")  # fmt: skip
+test.expect(wide.returncode == 0, "synthesize", wide)
+one = test.recipe("one", "linear", ["wide/expert-1"], None, "weight = 1")
+needed = test.json("plan", one, cwd=test.root)["scoring"]["least_memory"]
+for memory, small in ((needed - 1, True), (needed, False)):  # a merge has least a megabyte
+    planned = test.run("plan", one, "--memory", memory, cwd=test.root)
     test.expect(("(the budget is too small" in planned.stdout) == small, f"plan with {memory} bytes", planned)
 asked = ["evaluate", "--recipe", RECIPES[0], "--task", TASK, "--memory"]
 test.expect_error(1, *asked, NEEDED - 1, contains=["give --memory more", RECIPES[0]], cwd=test.root)

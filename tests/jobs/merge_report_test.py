@@ -25,14 +25,14 @@ def merged(recipe, *arguments, **keywords):
 
 
 # Finite weights, of which some are beyond float16 or FP8: in the first and the last block, and in a small tensor
-SHAPES = {"layers.0.long.weight": (5, 65536), "layers.1.fine.weight": (300,), "layers.2.few.weight": (7,)}
+SHAPES = {"layers.0.long.weight": (5, 65536), "layers.1.fine.weight": (300,), "layers.1.few.weight": (7,)}
 values = {name: np.full(shape, 0.25) for name, shape in SHAPES.items()}
 for place, number in (((0, 3), 1e6), ((4, 65535), -2e6)):
     values["layers.0.long.weight"][place] = number
-values["layers.2.few.weight"][2:5] = 7e5
+values["layers.1.few.weight"][2:5] = 7e5
 write_model(test.place("large"), values, "F32")
 write_model(test.place("small"), {name: value * 1e-6 for name, value in values.items()}, "F32")
-TENSORS = [{"tensor": "layers.0.long.weight", "elements": 2}, {"tensor": "layers.2.few.weight", "elements": 3}]
+TENSORS = [{"tensor": "layers.0.long.weight", "elements": 2}, {"tensor": "layers.1.few.weight", "elements": 3}]
 for dtype, key, other in (("float16", "outputs", "saturated"), ("float8_e4m3fn", "saturated", "outputs")):
     top = f'dtype = "{dtype}"'
     recipe = test.recipe("sum", "linear", ["large", "small"], None, "weight = 1", "normalize = false", top)
@@ -46,7 +46,7 @@ for dtype, key, other in (("float16", "outputs", "saturated"), ("float8_e4m3fn",
             sums = [report["saturated_elements"], report["nonfinite"]["output_elements"]]
             test.expect(sums == ([5, 0] if key == "saturated" else [0, 5]), f"{what}: {sums}")
             test.expect(report["nonfinite"]["inputs"] == [], f"{what}: the inputs are finite")
-            part = "5 elements in 2 tensors (layers.0.long.weight 2, layers.2.few.weight 3)"
+            part = "5 elements in 2 tensors (layers.0.long.weight 2, layers.1.few.weight 3)"
             test.expect(said.count(part) == 1 == said.count("warning: "), f"{what}: the warning\n{said}")
 said, report = merged(test.recipe("fine", "linear", ["large", "small"], None, "weight = 1"))
 test.expect("warning" not in said and report["nonfinite"]["outputs"] == [], f"all is well\n{said}")
@@ -56,7 +56,7 @@ recipe = test.recipe("half", "task_arithmetic", ["large", "large"], "small", "we
 for ranks in (0, 2):
     shutil.rmtree(test.place("out"))
     result = test.merge(recipe, "out", "--quiet", "--fail-on-nonfinite", ranks=ranks)
-    test.expect_message("--fail-on-nonfinite", result.stderr, ["layers.0.long.weight 2", "layers.2.few.weight 3"])
+    test.expect_message("--fail-on-nonfinite", result.stderr, ["layers.0.long.weight 2", "layers.1.few.weight 3"])
     said, report = merged(recipe, ranks=2 - ranks)
     part = report["sparsity"]
     test.expect(part["elements"] < part["of_elements"] == sum(int(np.prod(shape)) for shape in SHAPES.values()),
@@ -85,7 +85,7 @@ for ranks in RANKS:
         test.expect(report["amalgam"] and report["compiler"] and report["mpi"], f"{what}: versions {report['mpi']}")
         if test.light:
             break
-_, report = merged(recipe, "--memory", "64MiB")
+_, report = merged(recipe, "--memory", "8MiB")
 test.expect(report["memory_limit"] is None, "too little memory to measure its speed")
 
 # A finished output leaves nothing to report, and what was reported stays
