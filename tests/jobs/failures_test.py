@@ -115,7 +115,8 @@ test.inputs.append("lacks-shard")
 test.refused("a shard is missing", with_model("lacks-shard"), contains=["lacks-shard", "model-00002-of-00002.safetensors"])
 
 # Models that are not there, cannot be read, are no models
-test.refused("a missing model", linear("missing", "e1", "no/such/model"), contains=["missing.toml:6: ", "no/such/model"], ranks=3)
+missing = linear("missing", "e1", "no/such/model")
+test.refused("a missing model", missing, contains=["missing.toml:6: ", "no/such/model"], ranks=3)
 test.refused("a model of the hub", linear("hub", "e1", "org/name"), contains=["org/name", "download"])
 commit = "0123456789abcdef0123456789abcdef01234567"
 hub = test.place("hub")

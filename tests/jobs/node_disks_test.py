@@ -92,11 +92,14 @@ def check_errors():
         ["expert-5/", "is not on the disk of this rank, though group 0 of the ranks reads it"],
     )
     check_refused("no such model", write_recipe("none", head, {"expert-9": 0}), ["expert-9"])
+    tokenizer = os.path.join(disks[2], "expert-3", "tokenizer.json")
+    shutil.copy(os.path.join(disks[2], "base", "tokenizer.json"), tokenizer)
     check_refused(
         "a tokenizer elsewhere",
         write_recipe("tokenizer", head + 'tokenizer_source = "expert-3"\n', PLACES),
         ["expert-3: tokenizer and generation files are to come from this model"],
     )
+    os.remove(tokenizer)
     damaged = os.path.join(disks[2], "expert-3", "model.safetensors")
     os.rename(damaged, damaged + ".whole")
     with open(damaged, "wb") as file:
