@@ -248,6 +248,8 @@ def check_page(path, place):
         if language == "json":
             check_json(place, lines, page)
     for language, lines in found:
+        if language in ("toml", "yaml") and page == "docs/recipes.md":
+            continue  # recipe_and_methods_test.py has what they mean
         if language == "toml":
             check_toml(place, lines, page)
         elif language != "json":
