@@ -16,7 +16,7 @@ endif()
 if(AMALGAM_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${AMALGAM_SANITIZE}")
   target_compile_options(amalgam_flags INTERFACE
-    $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g;-O1>)
+    $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1;-O1>)
   target_link_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${_sanitizers}>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # What sanitizers put between the statements makes gcc guess wrongly here.
