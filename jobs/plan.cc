@@ -44,11 +44,13 @@ constexpr Option options[] = {
      "nothing but the group that reads each model and the model's name, - for all groups: what to copy to which disks"},
 };
 constexpr std::string_view description =
-    "Counts bytes, memory, collectives and arithmetic of every rank. Numbers are upper bounds: input in the page cache "
-    "is not "
-    "read again, and a selection may need fewer exchanges. \"Read again\" is input that statistics and fold both need "
-    "and that "
-    "does not fit into the budget in between.";
+    "Counts bytes, memory, collectives and arithmetic of every rank. Numbers are upper bounds for all but rare "
+    "weights: input "
+    "in the page cache is not read again, and a selection may need fewer exchanges; it looks at its inputs twice, and "
+    "more "
+    "often only if a sample of them misleads. \"Read again\" is input that statistics and fold both need: more of a "
+    "tensor "
+    "than a quarter of the budget holds.";
 constexpr std::string_view examples =
     "amalgam plan ties.yaml --ranks 64 --memory 8GiB\n"
     "amalgam plan ties.toml --ranks 64 --model-groups 8 --machine configs/machine-example.toml\n"

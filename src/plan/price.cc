@@ -14,6 +14,12 @@ namespace {
 
 constexpr int64_t sample_keys = 65536;
 constexpr int64_t most_bins = 8192;
+/// Of a selection: for the threshold, and for where equals of it lie. A sample that misleads costs more of them.
+constexpr int counting_passes = 2;
+/// Storage that a sample takes from each input: pieces, each with what the system reads ahead.
+constexpr double sample_bytes = 1024. * (128 << 10);
+/// The largest windows of the CPU.
+constexpr int64_t window_elements = 16 * block_elements;
 
 /// What must be known of a tensor before it can be folded.
 struct Looks {
@@ -57,7 +63,7 @@ Looks task_vector_looks(const MethodInfo& method, const TensorTask& task, bool p
     looks.whole_rows = method.trim == Trim::ranked;
     if (!paper) looks.orders = trim_orders(method, task);
     if (global_value(method, task, "rescale") != 0 && !(random && paper)) looks.sums = 2 * int64_t(task.inputs.size());
-    looks.passes = (looks.orders > 0) + (looks.sums > 0);
+    looks.passes = counting_passes * (looks.orders > 0) + (looks.sums > 0);
     return looks;
 }
 
@@ -80,7 +86,10 @@ Looks blend_looks(const MethodInfo& method, const TensorTask& task) {
 /// SCE: non-zero variances are counted, the largest selected, then energies of what is kept are summed.
 Looks energy_looks(const MethodInfo& method, const TensorTask& task) {
     const int selects = global_value(method, task, "select_topk") < 1;
-    return {.passes = 1 + 2 * selects, .orders = selects, .sums = int64_t(task.inputs.size()), .counts = selects};
+    return {.passes = 1 + (1 + counting_passes) * selects,
+            .orders = selects,
+            .sums = int64_t(task.inputs.size()),
+            .counts = selects};
 }
 
 Looks find_looks(const MethodInfo& method, const TensorTask& task, bool paper) {
@@ -90,7 +99,7 @@ Looks find_looks(const MethodInfo& method, const TensorTask& task, bool paper) {
     if (method.field("select_topk") >= 0) return energy_looks(method, task);
     // Rows tell how much they differ, then quartiles are selected.
     if (method.shape == Shape::select && method.trim == Trim::none)
-        return {.passes = 2, .orders = 3, .whole_rows = true};
+        return {.passes = 1 + counting_passes, .orders = 3, .whole_rows = true};
     if (method.field("alpha") >= 0) return {.passes = 1, .counts = 2 * int64_t(task.inputs.size())};
     return task_vector_looks(method, task, paper);
 }
@@ -247,7 +256,17 @@ class Pricer {
         return double(std::max<int64_t>(std::min(last * block_elements, task.elements) - first * block_elements, 0));
     }
 
+    /// Input bytes that come from storage once more.
+    struct Again {
+        uint64_t large = 0;          ///< of tensors of this rank alone, too large to be kept
+        uint64_t small = 0;          ///< of its others, for which shared ones leave no room if there are many
+        uint64_t shared_inputs = 0;  ///< that statistics of shared tensors look at
+        uint64_t shared = 0;         ///< of these, if they are more than is kept of them
+        uint64_t borders = 0;        ///< else: what is counted here and folded by a neighbour, or the other way round
+    };
+
     void price_rank(int rank, RankPrice& sum) {
+        Again again;
         const int shard = grid_.shard_of(rank), group = grid_.group_of(rank), row = grid_.row_of(rank);
         std::vector<TaskPart> row_parts;
         if (grid_.groups > 1) row_parts = rows_.parts(row);
@@ -256,36 +275,41 @@ class Pricer {
         double merged = 0;
         for (const TaskPart& part : plan_.parts(shard)) {
             for (; of_row != row_parts.end() && of_row->task < part.task; ++of_row)
-                price_with_others(group, *of_row, nullptr, merged, sum);
+                price_with_others(group, *of_row, nullptr, merged, sum, again);
             if (grid_.groups == 1)
-                price_alone(prices_[size_t(part.task)], part, merged, sum);
+                price_alone(prices_[size_t(part.task)], part, merged, sum, again);
             else
-                price_with_others(group, *of_row++, &part, merged, sum);
+                price_with_others(group, *of_row++, &part, merged, sum, again);
         }
-        for (; of_row != row_parts.end(); ++of_row) price_with_others(group, *of_row, nullptr, merged, sum);
+        for (; of_row != row_parts.end(); ++of_row) price_with_others(group, *of_row, nullptr, merged, sum, again);
+        sum.again += again.large;
+        if (again.shared_inputs > shared_memory(options_.memory)) sum.again += again.small;
+        sum.again += again.shared_inputs > unit_memory(options_.memory) ? again.shared : again.borders;
         const int64_t orders = model_orders_[size_t(grid_.groups > 1 ? group : 0)];
         if (orders == 0) return;
-        sum.passed += uint64_t(merged);
-        if (options_.memory > 0 && sum.read > options_.memory) sum.again += uint64_t(merged);
+        sum.passed += counting_passes * uint64_t(merged);
+        // Nothing of a look at the whole model is kept.
+        if (options_.memory > 0) sum.again += (1 + counting_passes) * uint64_t(merged);
         if (grid_.rows() == 1) return;
         sum.collectives += 3 * orders;
         sum.sent += uint64_t(orders) * uint64_t(8 * sample_keys + 16 + 8 * most_bins);
     }
 
     /// A part of a task whose inputs this rank reads itself.
-    void price_alone(const TaskPrice& task, const TaskPart& part, double& merged, RankPrice& sum) {
+    void price_alone(const TaskPrice& task, const TaskPart& part, double& merged, RankPrice& sum, Again& again) {
         const double own_elements = elements_of(task, part.own_first, part.own_last);
         const double own = own_elements * task.whole.input_bytes,
                      read = elements_of(task, part.first, part.last) * task.whole.input_bytes;
         sum.written += part.write_end - part.write_begin;
-        add_work(task.whole, task, part, own, read, double(part.write_end - part.write_begin), sum);
+        add_work(task.whole, task, part, own, read, double(part.write_end - part.write_begin), sum, again);
         sum.read += uint64_t(read);
         sum.products += task.whole.looks.products * own_elements;
         if (tasks_[size_t(part.task)].kind == TaskKind::merge) merged += own;
     }
 
     /// `row`: what the rank's row has of a task; `mine`: what it writes of that, if anything.
-    void price_with_others(int group, const TaskPart& row, const TaskPart* mine, double& merged, RankPrice& sum) {
+    void price_with_others(int group, const TaskPart& row, const TaskPart* mine, double& merged, RankPrice& sum,
+                           Again& again) {
         const TaskPrice& task = prices_[size_t(row.task)];
         const Share& share = task.groups[size_t(group)];
         const double row_elements = elements_of(task, row.first, row.last),
@@ -297,7 +321,7 @@ class Pricer {
         if (task.links) {
             const double own = row_own * share.input_bytes, read = row_elements * share.input_bytes;
             const double planes = row_elements * task.plane_bytes;
-            add_work(share, task, row, own, read, written, sum);
+            add_work(share, task, row, own, read, written, sum, again);
             sum.read += uint64_t(read);
             sum.handed += uint64_t(planes * (share.stages - share.last));
             sum.passed += uint64_t(2 * planes * (share.stages - share.last));
@@ -311,21 +335,35 @@ class Pricer {
         sum.read += uint64_t(row_elements * share.own_bytes + my_elements * (share.input_bytes - share.own_bytes));
         if (!mine) return;
         add_work(task.whole, task, *mine, my_own * task.whole.input_bytes, my_elements * task.whole.input_bytes,
-                 written, sum);
+                 written, sum, again);
         sum.products += task.whole.looks.products * my_own;
     }
 
     /// Passes over a part: `own` and `read` bytes of its inputs.
     void add_work(const Share& share, const TaskPrice& task, const TaskPart& part, double own, double read,
-                  double written, RankPrice& sum) const {
+                  double written, RankPrice& sum, Again& again) const {
         const int passes = share.looks.passes;
         const auto held = uint64_t(std::max(own, read) + written);
         sum.tensors += 1;
         sum.shared += part.shared();
         sum.passed += uint64_t(read) + uint64_t(own) * uint64_t(passes);
-        if (options_.memory > 0 && held > options_.memory) sum.again += uint64_t(own) * uint64_t(passes);
+        if (options_.memory > 0 && passes > 0) add_again(share, part, own, again);
         sum.memory = std::max(sum.memory, options_.memory > 0 ? std::min(held, options_.memory) : held);
         if (part.shared()) price_collectives(share.looks, task.elements, part.own_last - part.own_first, sum);
+    }
+
+    void add_again(const Share& share, const TaskPart& part, double own, Again& again) const {
+        const double inputs = double(all_inputs(tasks_[size_t(part.task)]).size());
+        const double window = std::min(own, double(window_elements) * share.input_bytes);
+        double bytes = own * share.looks.passes;
+        if (share.looks.orders > 0) bytes += std::min(own, inputs * sample_bytes) + double(share.looks.orders) * window;
+        if (!part.shared()) {
+            (own > double(unit_memory(options_.memory)) ? again.large : again.small) += uint64_t(bytes);
+            return;
+        }
+        again.shared_inputs += uint64_t(own);
+        again.shared += uint64_t(bytes);
+        again.borders += uint64_t(std::min(own, 2 * double(block_elements) * share.input_bytes));
     }
 
     std::span<const TensorTask> tasks_;

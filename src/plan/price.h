@@ -40,6 +40,12 @@ struct Price {
     uint64_t held = 0;
 };
 
+/// Of a rank's budget: what tensors that are folded together may take, with what is written of them. Inputs of no more than
+/// that are read once, though statistics come first; so are those of the tensors that ranks share, which all wait till then.
+constexpr uint64_t unit_memory(uint64_t budget) { return budget / 4; }
+/// What tensors that ranks share may take beside it.
+constexpr uint64_t shared_memory(uint64_t budget) { return budget / 16; }
+
 struct PriceOptions {
     int ranks = 1;        ///< at least 1
     uint64_t memory = 0;  ///< budget of a rank in bytes; 0: no limit

@@ -211,7 +211,7 @@ int64_t Merger::window_blocks(const Part& part) const {
 
 /// Parts that are settled together: many small tensors, or one large.
 size_t Merger::unit_end(size_t first) const {
-    const uint64_t limit = std::min<uint64_t>(settings_.memory / 4, uint64_t(256) << 20);
+    const uint64_t limit = std::min<uint64_t>(unit_memory(settings_.memory), uint64_t(256) << 20);
     uint64_t bytes = 0, samples = 0;
     size_t last = first;
     while (last < parts_.size()) {
@@ -289,6 +289,7 @@ void Merger::settle_shared() {
         shared.push_back(&part);
         groups.push_back(group.get());
     }
+    const bool sparsely = !holds(shared);
     std::set<const Part*> left;  // by their whole group, because one of it stops
     auto is_unsettled = [&left](const Part* part) { return !part->work->settled() && !left.contains(part); };
     for (;;) {
@@ -303,7 +304,7 @@ void Merger::settle_shared() {
             scan_spans(*part, part->work->sparse_round() ? sparse : dense);
         }
         auto body = [](Part& part, const Window& window, Scratch& scratch) { part.work->scan(window, scratch); };
-        for_windows(sparse, true, body);
+        for_windows(sparse, sparsely, body);
         for_windows(dense, false, body);
         for (size_t i = 0; i < shared.size(); ++i) {
             if (!is_unsettled(shared[i])) continue;
@@ -324,6 +325,7 @@ void Merger::settle_shared() {
 void Merger::settle(std::vector<Part*> unsettled) {
     auto start = Clock::now();
     const uint64_t before = bytes_read_;
+    const bool sparsely = !holds(unsettled);
     while (!unsettled.empty()) {
         std::vector<Span> dense, sparse;
         for (Part* part : unsettled) {
@@ -331,7 +333,7 @@ void Merger::settle(std::vector<Part*> unsettled) {
             scan_spans(*part, part->work->sparse_round() ? sparse : dense);
         }
         auto body = [](Part& part, const Window& window, Scratch& scratch) { part.work->scan(window, scratch); };
-        for_windows(sparse, true, body);
+        for_windows(sparse, sparsely, body);
         for_windows(dense, false, body);
         if (stopping_) return;
         pool_.parallel_for(int64_t(unsettled.size()), [&](int64_t i, int) { unsettled[size_t(i)]->work->end_round(); });
@@ -376,6 +378,7 @@ void Merger::run_unit(size_t first, size_t last) {
         Part& part = parts_[p];
         if (part.work && part.where.first_rank == world_.rank()) totals_.emptied_inputs += part.work->emptied_inputs();
         part.work.reset();
+        held_.forget(part.where.task);
     }
     totals_.fold_seconds += seconds_since(start);
 }

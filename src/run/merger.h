@@ -14,7 +14,9 @@
 #include "src/comm/transport.h"
 #include "src/device/device.h"
 #include "src/plan/plan.h"
+#include "src/plan/price.h"
 #include "src/recipe/resolve.h"
+#include "src/run/held_inputs.h"
 #include "src/run/input_files.h"
 #include "src/run/journal.h"
 #include "src/run/model_trim.h"
@@ -134,7 +136,10 @@ class Merger {
     /// Runs body over all spans, a window at a time, on all threads. `sparse`: through the mapping, whatever the mode.
     void for_windows(const std::vector<Span>& spans, bool sparse, const Body& body);
     void for_mapped(const std::vector<Span>& windows, const Body& body, bool drop, bool sparse);
-    void for_direct(const std::vector<Span>& windows, const Body& body);
+    void for_direct(std::vector<Span> windows, const Body& body);
+    void for_held(const std::vector<Span>& windows, const Body& body);
+    uint64_t hold_limit(const Part& part) const;
+    bool holds(const std::vector<Part*>& unsettled);
     /// Collective over the row, whatever each rank wants. Returns whether all ranks said that they are done.
     bool for_exchanged(const std::vector<Span>& windows, const Body& body, bool done);
     std::vector<Span> cut(const std::vector<Span>& spans, bool sparse);
@@ -168,6 +173,7 @@ class Merger {
     struct Links;
     std::unique_ptr<Links> links_;
     std::unique_ptr<ModelTrim> trim_;
+    HeldInputs held_;
     std::mutex mutex_;
     MergeTotals totals_;
     std::atomic<bool> stopping_{

@@ -48,8 +48,13 @@ std::vector<Merger::Span> Merger::cut(const std::vector<Span>& spans, bool spars
     std::vector<Span> windows;
     for (const Span& span : spans) {
         const int64_t step = window_blocks(*span.part);
-        for (int64_t block = span.first_block; block < span.last_block; block += step) {
-            Span window{span.part, block, std::min(block + step, span.last_block)};
+        for (int64_t block = span.first_block, end; block < span.last_block; block = end) {
+            // Borders that all passes share, wherever a pass begins: what one of them holds, the next finds.
+            end = std::min((block / step + 1) * step, span.last_block);
+            const TaskPart& where = span.part->where;
+            for (const int64_t border : {where.first, where.last, where.own_first, where.own_last})
+                if (border > block) end = std::min(end, border);
+            Span window{span.part, block, end};
             if (span.part->work && !span.part->work->settled() &&
                 !span.part->work->wants(window.first_block, window.last_block))
                 continue;
@@ -171,7 +176,56 @@ void Merger::drop_inputs(const Window& window) {
     }
 }
 
-void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
+namespace {
+HeldInputs::Key held_key(int64_t task, const Window& window) { return {task, window.input_first, window.input_count}; }
+}  // namespace
+
+/// Shared tensors are settled before all others, and wait for their turn to be folded.
+uint64_t Merger::hold_limit(const Part& part) const {
+    const uint64_t shared = part.where.shared() ? 0 : shared_memory(settings_.memory);
+    return shared + unit_memory(settings_.memory);
+}
+
+/// Whether all that these parts need is read once: the first look then reads all of it.
+bool Merger::holds(const std::vector<Part*>& unsettled) {
+    if (settings_.axis.row || unsettled.empty()) return false;
+    uint64_t bytes = 0;
+    std::vector<Span> spans;
+    for (Part* part : unsettled) {
+        scan_spans(*part, spans);
+        for (const TaskInput* input : inputs_read(task(*part)))
+            bytes += input_bytes(*input, (part->where.own_last - part->where.own_first) * block_elements);
+    }
+    return held_.bytes() + bytes <= hold_limit(*unsettled.front()) && any_direct(spans);
+}
+
+void Merger::for_held(const std::vector<Span>& windows, const Body& body) {
+    pool_.parallel_for(int64_t(windows.size()), [&](int64_t w, int thread) {
+        if (!links_ && stops()) return;
+        const Span& span = windows[size_t(w)];
+        Window window = shape_window(span);
+        const std::vector<const std::byte*> places = held_.find(held_key(span.part->where.task, window));
+        size_t place = 0;
+        auto inputs = inputs_read(*window.task);
+        for (size_t i = 0; i < inputs.size(); ++i) {
+            const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);
+            set_operand(window, *window.task, i, *inputs[i],
+                        file.direct() ? places[place++] : file.mapped() + byte_range(*inputs[i], window).first);
+        }
+        work_on(span, window, thread, false, body);
+        if (settings_.touch) settings_.touch();
+    });
+}
+
+void Merger::for_direct(std::vector<Span> windows, const Body& body) {
+    std::vector<Span> held;
+    std::erase_if(windows, [&](const Span& span) {
+        const bool there = held_.has(held_key(span.part->where.task, shape_window(span)));
+        if (there) held.push_back(span);
+        return there;
+    });
+    for_held(held, body);
+    if (windows.empty()) return;
     auto requests = [&](int64_t w) {
         Window window = shape_window(windows[size_t(w)]);
         std::vector<ReadRequest> list;
@@ -201,14 +255,19 @@ void Merger::for_direct(const std::vector<Span>& windows, const Body& body) {
             wait_seconds_ += seconds_since(asked);
             size_t place = 0;
             Window window = shape_window(windows[w]);
+            std::vector<std::span<const std::byte>> pieces;
             auto inputs = inputs_read(*window.task);
             for (size_t i = 0; i < inputs.size(); ++i) {
                 auto [begin, end] = byte_range(*inputs[i], window);
                 const InputFile& file = inputs_.get(inputs[i]->model, inputs[i]->tensor.file);
+                if (file.direct()) pieces.emplace_back(places[place], end - begin);
                 set_operand(window, *window.task, i, *inputs[i],
                             file.direct() ? places[place++] : file.mapped() + begin);
                 bytes_read_ += end - begin;
             }
+            const Part& part = *windows[w].part;
+            if (!settings_.axis.row && part.work && !part.work->settled())
+                held_.keep(held_key(part.where.task, window), pieces, hold_limit(part));
             work_on(windows[w], window, thread, false, body);
             if (settings_.touch) settings_.touch();
             reader.release(int64_t(w));

@@ -84,7 +84,7 @@ TEST(Price, ranks_share_by_bytes) {
         // Output data begins at a page, and blocks are whole pages: nothing is read twice.
         EXPECT_EQ(rank.read, 3 * 128 * block);
         EXPECT_EQ(rank.written, 128 * block);
-        EXPECT_EQ(rank.passed, 2 * rank.read);
+        EXPECT_EQ(rank.passed, 3 * rank.read);
         EXPECT_EQ(rank.shared, 1);
         // Two selections: sample, two counts, bins and blocks each; one to place the cuts.
         EXPECT_EQ(rank.collectives, 9);
@@ -99,14 +99,28 @@ TEST(Price, ranks_share_by_bytes) {
 TEST(Price, what_does_not_fit_is_read_again) {
     const Made made = make({{100, 65536}, {10, 65536}}, {.method = "ties", .density = 0.5});
     const uint64_t block = 2 * 65536;
-    EXPECT_EQ(price(made, {.memory = 400 * block}).total.again, 0u);
-    EXPECT_EQ(price(made, {.memory = 399 * block}).total.again, 3 * 100 * block);
+    // A quarter of the budget holds the three inputs of the first tensor, or not.
+    EXPECT_EQ(price(made, {.memory = 4 * 300 * block}).total.again, 0u);
+    // A sample (of inputs this small all is read), two counts, and a window for where each of two trims cuts equals.
+    const uint64_t large = 3 * (3 * 100 + 2 * 16) * block, small = 3 * (3 * 10 + 2 * 10) * block;
+    EXPECT_EQ(price(made, {.memory = 4 * 300 * block - 4}).total.again, large);
     EXPECT_EQ(price(made, {.memory = 399 * block}).total.memory, 399 * block);
-    EXPECT_EQ(price(made, {.memory = 39 * block}).total.again, 3 * 110 * block);
-    EXPECT_EQ(price(made, {.ranks = 11, .memory = 40 * block}).total.again, 0u);
+    EXPECT_EQ(price(made, {.memory = 4 * 30 * block - 4}).total.again, large + small);
     EXPECT_EQ(price(made, {}).least_memory, 4 * block);
     // An average keeps nothing.
     EXPECT_EQ(price(make({{100, 65536}}, {}), {.memory = 10 * block}).total.again, 0u);
+    EXPECT_EQ(price(made, {}).total.again, 0u) << "no limit";
+}
+
+TEST(Price, what_ranks_share_waits_for_its_turn) {
+    const Made made = make({{100, 65536}}, {.method = "ties", .density = 0.5});
+    const uint64_t block = 2 * 65536;
+    // Each rank has half of the tensor, and a quarter of the budget holds its inputs, or not. Blocks at both borders may be
+    // counted by one rank and folded by another.
+    for (const RankPrice& rank : price(made, {.ranks = 2, .memory = 4 * 150 * block}).ranks)
+        EXPECT_EQ(rank.again, 2 * 3 * block);
+    for (const RankPrice& rank : price(made, {.ranks = 2, .memory = 4 * 150 * block - 4}).ranks)
+        EXPECT_EQ(rank.again, 3 * (3 * 50 + 2 * 16) * block);
 }
 
 TEST(Price, passes_of_each_method) {
@@ -116,10 +130,10 @@ TEST(Price, passes_of_each_method) {
     };
     EXPECT_EQ(passes({.method = "task_arithmetic"}), 1);
     EXPECT_EQ(passes({.method = "ties"}), 1);  // density 1 trims nothing
-    EXPECT_EQ(passes({.method = "ties", .density = 0.2}), 2);
-    EXPECT_EQ(passes({.method = "ties", .density = 0.2, .rescale = 1}), 3);
-    EXPECT_EQ(passes({.method = "ties", .density = 0.2}, true), 2);
-    EXPECT_EQ(passes({.method = "breadcrumbs", .density = 0.2}), 2);
+    EXPECT_EQ(passes({.method = "ties", .density = 0.2}), 3);
+    EXPECT_EQ(passes({.method = "ties", .density = 0.2, .rescale = 1}), 4);
+    EXPECT_EQ(passes({.method = "ties", .density = 0.2}, true), 3);
+    EXPECT_EQ(passes({.method = "breadcrumbs", .density = 0.2}), 3);
     EXPECT_EQ(passes({.method = "dare_ties", .density = 0.2}), 1);
     EXPECT_EQ(passes({.method = "dare_ties", .density = 0.2, .rescale = 1}), 2);
     EXPECT_EQ(passes({.method = "dare_ties", .density = 0.2, .rescale = 1}, true), 1);
@@ -133,10 +147,10 @@ TEST(Price, passes_of_each_method) {
     EXPECT_EQ(passes({.method = "nuslerp", .global = {{"nuslerp_flatten", 0}, {"nuslerp_row_wise", 1}}}), 2);
     EXPECT_EQ(passes({.method = "slerp", .models = 1}), 2);
     EXPECT_EQ(passes({.method = "sce", .global = {{"select_topk", 1}}}), 2);
-    EXPECT_EQ(passes({.method = "sce", .global = {{"select_topk", 0.3}}}), 4);
+    EXPECT_EQ(passes({.method = "sce", .global = {{"select_topk", 0.3}}}), 5);
     EXPECT_EQ(passes({.method = "ram"}), 1);
     EXPECT_EQ(passes({.method = "ramplus_tl"}), 2);
-    EXPECT_EQ(passes({.method = "arcee_fusion", .models = 1}), 3);
+    EXPECT_EQ(passes({.method = "arcee_fusion", .models = 1}), 4);
     EXPECT_EQ(passes({.method = "nearswap", .models = 1}), 1);
     EXPECT_EQ(passes({.method = "passthrough", .models = 1}), 1);
 }
@@ -158,7 +172,7 @@ TEST(Price, a_trim_of_the_whole_model_joins_all_ranks) {
     for (const RankPrice& rank : result.ranks) {
         EXPECT_EQ(rank.shared, 0);
         EXPECT_EQ(rank.collectives, 9);
-        EXPECT_EQ(rank.passed, 2 * rank.read);
+        EXPECT_EQ(rank.passed, 3 * rank.read);
     }
     EXPECT_EQ(price(made, {.ranks = 1, .paper = true}).total.collectives, 0);
 }
@@ -215,8 +229,8 @@ TEST(Price, planes_pass_from_group_to_group) {
     // Four planes of float32 to the second group; half of the result back.
     for (int rank : {0, 1}) EXPECT_EQ(result.ranks[size_t(rank)].handed, elements * 16);
     for (int rank : {2, 3}) EXPECT_EQ(result.ranks[size_t(rank)].handed, 64 * block);
-    EXPECT_EQ(result.ranks[0].passed, 2 * 3 * 128 * block + 2 * elements * 16);
-    EXPECT_EQ(result.ranks[2].passed, 2 * 3 * 128 * block);
+    EXPECT_EQ(result.ranks[0].passed, 3 * 3 * 128 * block + 2 * elements * 16);
+    EXPECT_EQ(result.ranks[2].passed, 3 * 3 * 128 * block);
     EXPECT_EQ(result.total.read, alone.total.read + 256 * block) << "the base once for each group";
     EXPECT_EQ(result.held, 3 * 256 * block);
     EXPECT_EQ(alone.held, 5 * 256 * block);
