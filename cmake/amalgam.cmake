@@ -15,8 +15,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 if(AMALGAM_SANITIZE)
   string(REPLACE ";" "," _sanitizers "${AMALGAM_SANITIZE}")
+  # What is under test is in libraries; tests themselves take the compiler half the time unoptimised.
   target_compile_options(amalgam_flags INTERFACE
-    $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1;-O1>)
+    $<BUILD_INTERFACE:-fsanitize=${_sanitizers};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>
+    $<BUILD_INTERFACE:$<IF:$<BOOL:$<TARGET_PROPERTY:AMALGAM_IS_TEST>>,-O0,-O1>>)
   target_link_options(amalgam_flags INTERFACE $<BUILD_INTERFACE:-fsanitize=${_sanitizers}>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     # What sanitizers put between the statements makes gcc guess wrongly here.
@@ -134,6 +136,7 @@ function(amalgam_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_compile_definitions(${name} PRIVATE AMALGAM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  set_target_properties(${name} PROPERTIES AMALGAM_IS_TEST ON)
   if(arg_RANKS)
     target_link_libraries(${name} PRIVATE amalgam_flags ${arg_LIBRARIES} amalgam_mpi_main)
     foreach(_ranks ${arg_RANKS})
