@@ -1,11 +1,31 @@
 #include "src/run/held_inputs.h"
 
+#include <sys/mman.h>
+
 #include <cstring>
+#include <new>
 
 namespace amalgam {
 
 namespace {
 constexpr uint64_t line = 64;
+constexpr uint64_t least_mapped = uint64_t(64) << 10;
+
+/// Large ones from the system, to which they go back at once: a heap that threads share out keeps half as much again.
+HeldMemory allocate(uint64_t bytes) {
+    if (bytes < least_mapped) return {static_cast<std::byte*>(::operator new(bytes)), ReleaseHeld{}};
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return {static_cast<std::byte*>(memory), ReleaseHeld{bytes}};
+}
+
+}  // namespace
+
+void ReleaseHeld::operator()(std::byte* memory) const noexcept {
+    if (mapped > 0)
+        munmap(memory, mapped);
+    else
+        ::operator delete(memory);
 }
 
 void HeldInputs::keep(const Key& key, Pieces pieces, uint64_t limit) {
@@ -17,7 +37,7 @@ void HeldInputs::keep(const Key& key, Pieces pieces, uint64_t limit) {
         if (bytes_ + window.bytes > limit || windows_.contains(key)) return;
         bytes_ += window.bytes;
     }
-    window.memory.reset(new std::byte[window.bytes]);
+    window.memory = allocate(window.bytes);
     auto at = (reinterpret_cast<uintptr_t>(window.memory.get()) + line - 1) / line * line;
     for (const auto& piece : pieces) {
         // As aligned as it was.

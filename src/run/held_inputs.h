@@ -11,6 +11,12 @@
 
 namespace amalgam {
 
+struct ReleaseHeld {
+    uint64_t mapped = 0;  ///< bytes; 0: from the heap
+    void operator()(std::byte* memory) const noexcept;
+};
+using HeldMemory = std::unique_ptr<std::byte, ReleaseHeld>;
+
 /// Windows of tensors in memory. Any thread may call any member.
 class HeldInputs {
   public:
@@ -30,7 +36,7 @@ class HeldInputs {
 
   private:
     struct Window {
-        std::unique_ptr<std::byte[]> memory;
+        HeldMemory memory;
         std::vector<const std::byte*> places;
         uint64_t bytes = 0;
     };

@@ -73,7 +73,9 @@ for ranks in RANKS:
         what = f"{ranks} ranks, {read}"
         _, report = merged(ties, "--memory", "1GiB", "--read", read, ranks=ranks)
         moved, seconds, limit = report["moved"], report["thread_seconds"], report["memory_limit"]
-        test.expect(moved["statistics"]["bytes_read"] > 0, f"{what}: {moved}")
+        # Past the page cache the fold finds what statistics read
+        folded = moved["fold"]["bytes_read"]
+        test.expect(moved["statistics"]["bytes_read"] > 0 and (read == "direct" or folded > 0), f"{what}: {moved}")
         whole = moved["statistics"]["bytes_read"] + moved["fold"]["bytes_read"]
         test.expect(whole == report["bytes_read"], f"{what}: stages read {whole}, all of them {report['bytes_read']}")
         test.expect(moved["fold"]["bytes_written"] == report["bytes_written"] == 10_000_000, f"{what}: {moved}")
